@@ -1,0 +1,120 @@
+"""What a user may choose, and within which limits: plain frozen dataclasses, free of torch.
+
+Every field carries its range, unit and meaning in its metadata. The service derives its request schemas from them, so the
+limits that a request is checked against are the limits that the library enforces.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+Family = Literal["sphere", "box", "ellipsoid"]
+Output = Literal["silhouettes", "depth", "normals", "mesh", "turntable", "sdf_grid"]
+MeshFormat = Literal["glb", "obj", "ply", "stl"]
+Frame = Literal["object", "input"]
+
+MAX_VIEWS = 360
+MAX_RENDERED_PIXELS = 100_000_000
+
+
+def setting(default: Any, description: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with its meaning and its inclusive range."""
+    return dataclasses.field(default=default, metadata={"description": description, "low": low, "high": high})
+
+
+def check_ranges(config: Any) -> None:
+    """Raise ValueError naming the first field of a dataclass that lies outside its declared range or choices."""
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        low, high = spec.metadata.get("low"), spec.metadata.get("high")
+        if (low is not None or high is not None) and value is not None:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{spec.name} must be a finite number, got {value!r}")
+            if (low is not None and value < low) or (high is not None and value > high):
+                raise ValueError(f"{spec.name} must lie in [{low}, {high}], got {value!r}")
+        if get_origin(spec.type) is Literal and value not in get_args(spec.type):
+            raise ValueError(f"{spec.name} must be one of {get_args(spec.type)}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class View:
+    """A direction from which the object's centre is looked at: azimuth 0 from +z, 90 from +x; elevation 90 from +y."""
+
+    azimuth_deg: float = setting(0.0, "degrees around +y", low=-3600, high=3600)
+    elevation_deg: float = setting(0.0, "degrees above the horizon", low=-90, high=90)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
+class SyntheticData:
+    """The synthetic data set of the HTTP contract: one picture, mask and known camera per view of each shape."""
+
+    n_shapes: int = setting(50, "number of shapes", low=1, high=100_000)
+    families: tuple[Family, ...] = setting(("sphere", "box", "ellipsoid"), "families, dealt out in turn")
+    views_per_shape: int = setting(1, "cameras per shape", low=1, high=64)
+    seed: int = setting(0, "seed of shapes, colours, light and cameras", low=0, high=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        unknown = set(self.families) - set(get_args(Family))
+        if unknown or not self.families:
+            raise ValueError(f"families must be a non-empty choice of {get_args(Family)}, got {self.families!r}")
+
+
+@dataclass(frozen=True)
+class SdfSrnConfig:
+    """Mini SDF-SRN: one CNN encoder, one shared SDF decoder, silhouettes of one view per shape. `{}` is the recipe."""
+
+    epochs: int = setting(300, "passes over all images", low=1, high=100_000)
+    batch_size: int = setting(25, "images per optimiser step", low=1, high=1024)
+    n_rays: int = setting(160, "rays per image and step", low=8, high=4096)
+    n_samples: int = setting(24, "samples per ray in training, between entry to and exit from the unit sphere", low=4, high=512)
+    latent_dim: int = setting(128, "length of the latent", low=2, high=1024)
+    hidden_dim: int = setting(128, "width of the decoder's layers", low=16, high=1024)
+    learning_rate: float = setting(1e-3, "peak of the one-cycle schedule (Adam)", low=1e-7, high=1.0)
+    temperature_start: float = setting(0.05, "silhouette temperature of the first step, scene units", low=1e-4, high=1.0)
+    temperature: float = setting(0.01, "silhouette temperature of the last step and of the checkpoint, scene units", low=1e-4, high=1.0)
+    silhouette_weight: float = setting(1.0, "weight of the silhouettes' cross-entropy times temperature", low=0.0, high=1e3)
+    eikonal_weight: float = setting(0.02, "weight of (|gradient| - 1)^2, Gropp et al. 2020", low=0.0, high=1e3)
+    bound_weight: float = setting(1.0, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3)
+    checkpoint_every: int = setting(10, "epochs between checkpoints", low=1, high=100_000)
+    seed: int = setting(0, "seed of weights, batches, rays and jitter", low=0, high=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def ring(count: int, elevation_deg: float) -> tuple[View, ...]:
+    """`count` views evenly around the object at one elevation, the first at azimuth 0."""
+    return tuple(View(360.0 * i / count, elevation_deg) for i in range(count))
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig:
+    """What to render from a picture, and how."""
+
+    views: tuple[View, ...] = setting(ring(6, 20.0), f"1 to {MAX_VIEWS} views")
+    frame: Frame = setting("object", "object: canonical azimuth; input: azimuth relative to the picture's own view")
+    input_view: View | None = setting(None, "the picture's own view, if known; else it is estimated")
+    camera_distance: float | None = setting(None, "from the object's centre, scene units; default: the model's", low=1.1, high=100)
+    fovy_deg: float | None = setting(None, "vertical field of view, degrees; default: the model's", low=1, high=170)
+    size: int = setting(256, "pixels per side", low=32, high=1024)
+    outputs: tuple[Output, ...] = setting(("silhouettes",), "what to make")
+    mesh_format: MeshFormat = setting("glb", "file format of the mesh")
+    refine_steps: int = setting(0, "latent steps against the picture's own mask", low=0, high=500)
+    seed: int = setting(0, "seed of whatever is random", low=0, high=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not 1 <= len(self.views) <= MAX_VIEWS:
+            raise ValueError(f"views must number 1 to {MAX_VIEWS}, got {len(self.views)}")
+        unknown = set(self.outputs) - set(get_args(Output))
+        if unknown or not self.outputs:
+            raise ValueError(f"outputs must be a non-empty choice of {get_args(Output)}, got {self.outputs!r}")
+        if len(self.views) * self.size**2 > MAX_RENDERED_PIXELS:
+            raise ValueError(
+                f"views x size^2 must be at most {MAX_RENDERED_PIXELS} pixels, got {len(self.views)} x {self.size}^2"
+            )

@@ -1,0 +1,127 @@
+"""From the bytes a user sent to a picture and the object's mask. Free of torch: the API checks images before it accepts a job."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+
+MAX_BYTES = 20_000_000
+MAX_PIXELS = 40_000_000
+MIN_SIDE = 16
+MIN_MASK_PIXELS = 32
+STORED_SIDE = 1024  # longer pictures are reduced: the encoder reads 64 x 64, refinement at most 256 x 256
+
+# Files are recognised by content, from these formats alone: Pillow's other decoders are attack surface nobody asked for.
+FORMATS = ("PNG", "JPEG", "WEBP")
+# The size is checked here, from the header, with a message of our own; Pillow's warning would come too late.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; `field` says which part it came in, `too_large` whether its size in bytes is why."""
+
+    def __init__(self, field: str, reason: str, *, too_large: bool = False) -> None:
+        super().__init__(reason)
+        self.field = field
+        self.too_large = too_large
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`rgb` uint8 (height, width, 3) and `mask` bool (height, width), true on the object."""
+
+    rgb: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+
+    def to_png(self) -> bytes:
+        """One RGBA file whose alpha is the mask; it carries no metadata."""
+        rgba = np.dstack([self.rgb, self.mask.astype(np.uint8) * 255])
+        buffer = io.BytesIO()
+        Image.fromarray(rgba).save(buffer, format="PNG", compress_level=1)
+        return buffer.getvalue()
+
+
+def read_picture(image: bytes, mask: bytes | None = None) -> Picture:
+    """Decode a PNG, JPEG or WebP and find the object in it.
+
+    The mask is, in this order: `mask`; the image's alpha, unless opaque; what stands out from a plain background.
+    EXIF orientation is applied. Raises ImageError that says what is wrong and what to send.
+    """
+    decoded = _decode(image, "image")
+    colour = decoded.convert("RGBA") if _has_alpha(decoded) else decoded.convert("RGB")
+    rgb = np.asarray(colour.convert("RGB"))
+    if mask is not None:
+        found, field = _read_mask(mask, decoded.size), "mask"
+    elif colour.mode == "RGBA" and np.asarray(colour.getchannel("A")).min() < 255:
+        found, field = np.asarray(colour.getchannel("A")) > 127, "image"
+    else:
+        found, field = _plain_background_mask(rgb), "image"
+    n_inside = int(found.sum())
+    if n_inside < MIN_MASK_PIXELS:
+        raise ImageError(field, f"there is nothing in the picture: {n_inside} pixels belong to an object, "
+                                f"at least {MIN_MASK_PIXELS} are needed")
+    if found.all():
+        raise ImageError(field, "the object fills the whole picture, so it has no outline; leave a margin around it")
+    return Picture(rgb, found)
+
+
+def _decode(data: bytes, field: str) -> Image.Image:
+    if not data:
+        raise ImageError(field, "the file is empty; send a PNG, JPEG or WebP")
+    if len(data) > MAX_BYTES:
+        raise ImageError(field, f"the file has {len(data)} bytes, at most {MAX_BYTES} are accepted", too_large=True)
+    try:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise ImageError(field, "the file is not a readable PNG, JPEG or WebP") from error
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(field, f"the picture has {width} x {height} pixels, at most {MAX_PIXELS} are accepted")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(field, f"the picture has {width} x {height} pixels, at least {MIN_SIDE} per side are needed")
+    try:
+        opened.load()
+        upright = ImageOps.exif_transpose(opened)
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise ImageError(field, f"the file is damaged or cut off: {error}") from error
+    if max(upright.size) > STORED_SIDE:
+        upright.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.BOX)
+    return upright
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def _read_mask(data: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
+    decoded = _decode(data, "mask")
+    if decoded.size != size:
+        raise ImageError("mask", f"the mask has {decoded.size[0]} x {decoded.size[1]} pixels, the image "
+                                 f"{size[0]} x {size[1]}; send both at the same size")
+    if _has_alpha(decoded):
+        alpha = np.asarray(decoded.convert("RGBA").getchannel("A"))
+        if alpha.min() < 255:
+            return np.asarray(alpha > 127)
+    return np.asarray(decoded.convert("L")) > 127
+
+
+def _plain_background_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Everything that differs from the colour of the picture's border, if the border has one colour."""
+    border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]]).astype(np.float32)
+    background = np.median(border, axis=0)
+    spread = float(np.quantile(np.abs(border - background).max(axis=1), 0.95))
+    if spread > 24:
+        raise ImageError("image", "the image has no alpha and no plain background; send a transparent PNG, a `mask`, "
+                                  "or a picture of the object before a background of one colour")
+    distance = np.abs(rgb.astype(np.float32) - background).max(axis=2)
+    differs = ndimage.binary_opening(distance > max(12.0, 2 * spread))
+    labels, count = ndimage.label(differs)
+    if count == 0:
+        return np.zeros(differs.shape, dtype=np.bool_)
+    sizes: NDArray[Any] = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(ndimage.binary_fill_holes(labels == sizes.argmax()), dtype=np.bool_)
