@@ -7,6 +7,7 @@ limits that a request is checked against are the limits that the library enforce
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 Family = Literal["sphere", "box", "ellipsoid"]
@@ -118,3 +119,10 @@ class ReconstructionConfig:
             raise ValueError(
                 f"views x size^2 must be at most {MAX_RENDERED_PIXELS} pixels, got {len(self.views)} x {self.size}^2"
             )
+
+
+# method -> its configuration; the code that runs it is found under the same name in sdfsrn.training.METHODS
+METHODS: dict[str, type] = {"sdf_srn": SdfSrnConfig}
+
+# the folder of the model that a fresh start serves
+WEIGHTS = Path(__file__).parent / "weights"

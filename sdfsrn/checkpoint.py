@@ -1,0 +1,80 @@
+"""Weights, configuration and step in one safetensors file: enough to resume and to serve, and never a pickle."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sdfsrn.networks.model import Model, ModelConfig
+
+FORMAT = "sdfsrn-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`weights` by parameter name; `state` holds what only resuming needs (optimiser moments, snapshots), or nothing."""
+
+    model_config: ModelConfig
+    weights: dict[str, Tensor]
+    step: int
+    temperature: float
+    mask_radius: float
+    camera_distance: float
+    fovy_deg: float
+    method: str = "sdf_srn"
+    config: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    dataset_digest: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def model(self, device: torch.device) -> Model:
+        """The networks with these weights, in single precision, ready to be asked."""
+        model = Model(self.model_config)
+        model.load_state_dict({name: value.float() for name, value in self.weights.items()})
+        return model.to(device).eval()
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        tensors = {f"weights.{name}": value for name, value in self.weights.items()}
+        tensors |= {f"state.{name}": value for name, value in self.state.items()}
+        facts = {
+            name: getattr(self, name)
+            for name in ("step", "temperature", "mask_radius", "camera_distance", "fovy_deg", "method", "config", "data",
+                         "dataset_digest", "history")
+        }
+        metadata = {"format": FORMAT, "model": json.dumps(asdict(self.model_config)), "facts": json.dumps(facts)}
+        partial = path.with_name(path.name + ".partial")
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read a file that `save` wrote. Raises ValueError that says what is wrong with any other."""
+        try:
+            with safe_open(path, framework="pt") as opened:
+                metadata = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path.name} is not a readable safetensors file: {error}") from error
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path.name} has format {metadata.get('format')!r}, expected {FORMAT!r}")
+        weights = {name[8:]: value for name, value in tensors.items() if name.startswith("weights.")}
+        state = {name[6:]: value for name, value in tensors.items() if name.startswith("state.")}
+        return cls(ModelConfig(**json.loads(metadata["model"])), weights, **json.loads(metadata["facts"]), state=state)
+
+    def for_serving(self) -> "Checkpoint":
+        """The same model in half precision without what only resuming needs."""
+        half = {name: value.half() for name, value in self.weights.items()}
+        return Checkpoint(
+            self.model_config, half, self.step, self.temperature, self.mask_radius, self.camera_distance, self.fovy_deg,
+            self.method, self.config, self.data, self.dataset_digest,
+        )

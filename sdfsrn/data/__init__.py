@@ -1,0 +1,1 @@
+"""Pictures, masks and cameras to train on."""

@@ -1,0 +1,55 @@
+"""What training sees: pictures, masks and known cameras; nothing three-dimensional."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingViews:
+    """One entry per picture. Cameras are pinholes at `camera_distance` looking at the origin; `fovy_deg` is vertical."""
+
+    images: UInt8[Tensor, "n 3 size size"]
+    masks: Bool[Tensor, "n size size"]
+    c2w: Float[Tensor, "n 4 4"]
+    azimuth_deg: Float[Tensor, " n"]
+    elevation_deg: Float[Tensor, " n"]
+    camera_distance: float
+    fovy_deg: float
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """Pixels per side."""
+        return self.images.shape[-1]
+
+    def pictures(self, index: Tensor | slice = slice(None)) -> Float[Tensor, "batch 3 size size"]:
+        """RGB in [0, 1]."""
+        return self.images[index].float() / 255
+
+    def digest(self) -> str:
+        """SHA-256 of everything that training sees."""
+        digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}".encode())
+        for part in (self.images, self.masks, self.c2w):
+            digest.update(part.contiguous().numpy().tobytes())
+        return "sha-256:" + digest.hexdigest()
+
+    def mean_mask_radius(self) -> float:
+        """Mean over masks of sqrt(2) x RMS distance of the mask's pixels from their centre, as a share of the picture's side.
+
+        For a disc this is its radius; empty masks do not count.
+        """
+        axis = (torch.arange(self.size) + 0.5) / self.size
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        masks = self.masks[self.masks.any(dim=(1, 2))].float()
+        area = masks.sum(dim=(1, 2))
+        variance = torch.zeros_like(area)
+        for coordinate in (x, y):
+            mean = (masks * coordinate).sum(dim=(1, 2)) / area
+            variance += (masks * (coordinate - mean[:, None, None]).square()).sum(dim=(1, 2)) / area
+        return float((2 * variance).sqrt().mean())

@@ -1,0 +1,1 @@
+"""Cameras, bounds, analytic primitives and meshes: plain geometry that knows no network."""

@@ -1,0 +1,44 @@
+"""Pinhole cameras on an orbit around the origin, OpenGL axes (x right, y up, -z forward) as in NeRF's transforms.json."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def orbit_c2w(azimuth_deg: Float[Tensor, " batch"], elevation_deg: Float[Tensor, " batch"], distance: float) -> Float[Tensor, "batch 4 4"]:
+    """Camera-to-world poses looking at the origin from `distance` scene units.
+
+    Azimuth 0 looks from +z, 90 from +x; elevation 90 from +y. At the poles "up" is the limit along the meridian.
+    """
+    azimuth, elevation = torch.deg2rad(azimuth_deg), torch.deg2rad(elevation_deg)
+    zero = torch.zeros_like(azimuth)
+    right = torch.stack([azimuth.cos(), zero, -azimuth.sin()], dim=-1)
+    backward = torch.stack(
+        [azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], dim=-1
+    )
+    up = torch.linalg.cross(backward, right)
+    c2w = torch.zeros(*azimuth.shape, 4, 4, dtype=azimuth.dtype, device=azimuth.device)
+    c2w[..., :3, :] = torch.stack([right, up, backward, backward * distance], dim=-1)
+    c2w[..., 3, 3] = 1
+    return c2w
+
+
+def pixel_rays(
+    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int
+) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:
+    """Origins and unit directions of the rays through the pixel centres of a square picture, row by row from the top left."""
+    half = math.tan(math.radians(fovy_deg) / 2)
+    centres = ((torch.arange(size, dtype=c2w.dtype, device=c2w.device) + 0.5) / size * 2 - 1) * half
+    y, x = torch.meshgrid(-centres, centres, indexing="ij")
+    local = torch.stack([x, y, -torch.ones_like(x)], dim=-1).reshape(-1, 3)
+    rays_d = torch.nn.functional.normalize(local, dim=-1) @ c2w[:, :3, :3].transpose(1, 2)
+    rays_o = c2w[:, None, :3, 3].expand_as(rays_d)
+    return rays_o, rays_d
+
+
+def intrinsics(fovy_deg: float, size: int) -> list[list[float]]:
+    """K, 3x3 in pixels, origin at the picture's top left corner, square pixels."""
+    focal = size / 2 / math.tan(math.radians(fovy_deg) / 2)
+    return [[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]]

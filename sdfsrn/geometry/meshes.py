@@ -1,0 +1,55 @@
+"""Closed triangle meshes out of signed distance fields."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float
+from skimage import measure
+from torch import Tensor
+
+# A little more than the unit sphere, so that a shape which touches the sphere is still closed.
+BOUND = 1.05
+
+
+class EmptySurface(RuntimeError):
+    """The field has no zero level set inside the unit sphere."""
+
+
+def grid_points(resolution: int, device: torch.device | None = None) -> Float[Tensor, "n n n 3"]:
+    """The `resolution`^3 nodes of the cube [-BOUND, BOUND]^3, indexed x, y, z."""
+    axis = torch.linspace(-BOUND, BOUND, resolution, device=device)
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+
+
+def sample_grid(sdf: Callable[[Tensor], Tensor], resolution: int, device: torch.device | None = None) -> Float[Tensor, "n n n"]:
+    """The field at the nodes of `grid_points`, cut off at the unit sphere so that its zero level set is closed."""
+    points = grid_points(resolution, device).reshape(1, -1, 3)
+    with torch.no_grad():
+        outside = torch.linalg.vector_norm(points, dim=-1) - 1
+        values = torch.maximum(sdf(points), outside)
+    return values.reshape(resolution, resolution, resolution)
+
+
+def extract_mesh(values: Float[Tensor, "n n n"]) -> trimesh.Trimesh:
+    """Marching cubes (Lewiner et al. 2003) over the nodes of `grid_points`, in scene units, normals outward, watertight.
+
+    Raises EmptySurface when no node is inside.
+    """
+    volume = values.detach().float().cpu().numpy()
+    if not np.isfinite(volume).all():
+        raise EmptySurface("the signed distance field is not finite")
+    if volume.min() >= 0:
+        raise EmptySurface(f"no point of a {volume.shape[0]}^3 grid is inside the surface, smallest sdf {volume.min():.4f}")
+    # A node exactly on the surface makes degenerate triangles that break the mesh where they are merged.
+    volume = np.where(np.abs(volume) < 1e-5, 1e-5, volume)
+    spacing = 2 * BOUND / (volume.shape[0] - 1)
+    vertices, faces, _, _ = measure.marching_cubes(volume, 0.0, spacing=(spacing,) * 3, gradient_direction="ascent")
+    return trimesh.Trimesh(vertices - BOUND, faces, process=True)
+
+
+def save_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
+    """Write a mesh; the suffix names the format: .glb, .obj, .ply or .stl."""
+    mesh.export(path)

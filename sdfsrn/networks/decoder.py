@@ -1,0 +1,56 @@
+"""Mini SDF-SRN's decoder: a 5-layer MLP with a skip (DeepSDF, Park et al. 2019), shared by all shapes."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+START_RADIUS = 0.5  # of the sphere that an untrained decoder represents, scene units
+
+
+class Decoder(nn.Module):
+    """latent "batch latent_dim" and points "batch n 3" -> signed distance "batch n", negative inside.
+
+    Latent and point enter the first and the third layer. Their linear maps are kept apart, so that the latent's share is
+    computed once per shape and not per point (as in Occupancy Networks' decoder). Weights start so that every latent is a
+    sphere of radius 0.5 (geometric initialisation, Atzmon & Lipman 2020).
+    """
+
+    def __init__(self, latent_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.point_in = nn.Linear(3, hidden_dim, bias=False)
+        self.latent_in = nn.Linear(latent_dim, hidden_dim)
+        self.second = nn.Linear(hidden_dim, hidden_dim)
+        self.third = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.point_skip = nn.Linear(3, hidden_dim, bias=False)
+        self.latent_skip = nn.Linear(latent_dim, hidden_dim)
+        self.fourth = nn.Linear(hidden_dim, hidden_dim)
+        self.out = nn.Linear(hidden_dim, 1)
+        self._initialise(hidden_dim)
+
+    def _initialise(self, hidden_dim: int) -> None:
+        for layer in (self.point_in, self.second, self.third, self.fourth):
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / hidden_dim))
+        for latent_layer in (self.latent_in, self.latent_skip):
+            nn.init.normal_(latent_layer.weight, 0.0, 0.1 / math.sqrt(hidden_dim))
+        nn.init.zeros_(self.point_skip.weight)
+        nn.init.normal_(self.out.weight, math.sqrt(math.pi / hidden_dim), 1e-4)
+        nn.init.constant_(self.out.bias, -START_RADIUS)
+        for layer in (self.latent_in, self.second, self.latent_skip, self.fourth):
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, latent: Float[Tensor, "batch latent_dim"], points: Float[Tensor, "batch n 3"]
+    ) -> Float[Tensor, "batch n"]:
+        hidden = _activate(self.point_in(points) + self.latent_in(latent)[:, None])
+        hidden = _activate(self.second(hidden))
+        hidden = _activate(self.third(hidden) + self.point_skip(points) + self.latent_skip(latent)[:, None])
+        hidden = _activate(self.fourth(hidden))
+        distance: Tensor = self.out(hidden)[..., 0]
+        return distance
+
+
+def _activate(hidden: Tensor) -> Tensor:
+    return functional.relu(hidden)

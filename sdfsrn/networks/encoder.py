@@ -1,0 +1,25 @@
+"""Mini SDF-SRN's encoder: four stride-2 convolutions and two fully connected layers, one picture to one latent."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+IMAGE_SIZE = 64
+
+
+class Encoder(nn.Module):
+    """images "batch 3 64 64" in [0, 1] -> latent "batch latent_dim"; deterministic."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        channels = (3, 32, 64, 128, 256)
+        layers: list[nn.Module] = []
+        for n_in, n_out in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(n_in, n_out, kernel_size=3, stride=2, padding=1), nn.ReLU()]
+        self.convolutions = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Linear(256 * (IMAGE_SIZE // 16) ** 2, 256), nn.ReLU(), nn.Linear(256, latent_dim)
+        )
+
+    def forward(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch latent_dim"]:
+        latent: Tensor = self.head(self.convolutions(images * 2 - 1).flatten(1))
+        return latent

@@ -1,0 +1,43 @@
+"""Encoder and decoder as one module: what is trained, stored and served."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sdfsrn.networks.decoder import Decoder
+from sdfsrn.networks.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the networks."""
+
+    latent_dim: int = 128
+    hidden_dim: int = 128
+
+
+class Model(nn.Module):
+    """A picture's latent, and the signed distance field of a latent."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.latent_dim)
+        self.decoder = Decoder(config.latent_dim, config.hidden_dim)
+
+    def sdf(self, latent: Float[Tensor, "batch latent_dim"]) -> Callable[[Tensor], Tensor]:
+        """The fields of a batch of latents: points "batch n 3" -> "batch n"."""
+
+        def field(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
+            distance: Tensor = self.decoder(latent, points)
+            return distance
+
+        return field
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.out.weight.device

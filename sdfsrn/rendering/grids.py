@@ -1,0 +1,28 @@
+"""A field sampled once on a grid: the cheap stand-in that says where on a ray to look, before the field itself is asked."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdfsrn.geometry.meshes import BOUND, sample_grid
+from sdfsrn.rendering import Sdf
+from sdfsrn.rendering.silhouettes import evaluate
+
+
+class GridField:
+    """Trilinear interpolation of one shape's field; as an `Sdf` it takes points "1 n 3".
+
+    `margin` is the error that the interpolation may have near the surface, one cell: closer than this, ask the field itself.
+    """
+
+    def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
+        self.values: Float[Tensor, "n n n"] = sample_grid(lambda points: evaluate(sdf, points), resolution, device)
+        self.margin = 2 * BOUND / (resolution - 1)
+
+    def __call__(self, points: Float[Tensor, "1 n 3"]) -> Float[Tensor, "1 n"]:
+        # grid_sample wants the last axis of the volume first
+        where = (points / BOUND).flip(-1)[:, None, None]
+        found = torch.nn.functional.grid_sample(
+            self.values[None, None], where, mode="bilinear", padding_mode="border", align_corners=True
+        )
+        return found[:, 0, 0, 0]

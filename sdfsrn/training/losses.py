@@ -1,0 +1,45 @@
+"""The loss terms, one function each; all in scene units, so that their weights compare."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+
+def silhouette_loss(
+    min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"], temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the soft silhouette times the temperature: its gradient in min_sdf is at most 1 whatever the temperature.
+
+    IDR's scaling (Yariv et al. 2020, eq. 7 with 1/alpha).
+    """
+    return temperature * functional.binary_cross_entropy_with_logits(-min_sdf / temperature, inside.float())
+
+
+def bound_loss(sdf: Float[Tensor, "batch n"], bound: Float[Tensor, "batch n"]) -> Float[Tensor, ""]:
+    """How far the field stays below a known lower bound of it (SDF-SRN, Lin et al. 2020, eq. 8)."""
+    return functional.relu(bound - sdf).mean()
+
+
+def eikonal_loss(gradient: Float[Tensor, "batch n 3"]) -> Float[Tensor, ""]:
+    """(|gradient| - 1)^2: a distance field's gradient has length 1 (Gropp et al. 2020)."""
+    return (torch.linalg.vector_norm(gradient, dim=-1) - 1).square().mean()
+
+
+def background_angle(masks: Bool[Tensor, "n size size"], fovy_deg: float) -> Float[Tensor, "n size size"]:
+    """The smallest angle, in radians, between a background pixel's ray and any ray that meets the object; 0 on the object.
+
+    A point at `t` on that ray is at least t x sin(angle) from the object: the lower bound of `bound_loss`. The distance
+    transform counts pixel centres, the outline runs half a pixel before the first of them. Of all directions in which the
+    nearest object pixel may lie the outward one makes the smallest angle, so that one is taken.
+    """
+    size = masks.shape[-1]
+    pixel = 2 * math.tan(math.radians(fovy_deg) / 2) / size
+    away = torch.stack([torch.from_numpy(ndimage.distance_transform_edt(~mask)) for mask in masks.numpy()]).float()
+    away[~masks.any(dim=(1, 2))] = 0.5  # an empty mask says nothing about distances
+    axis = (torch.arange(size) + 0.5 - size / 2) * pixel
+    radius = torch.hypot(axis[:, None], axis[None, :])
+    return torch.atan(radius + (away - 0.5).clamp(min=0) * pixel) - torch.atan(radius)
