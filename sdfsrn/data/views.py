@@ -1,5 +1,6 @@
 """What training sees: pictures, masks and known cameras; nothing three-dimensional."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -31,6 +32,11 @@ class TrainingViews:
     def pictures(self, index: Tensor | slice = slice(None)) -> Float[Tensor, "batch 3 size size"]:
         """RGB in [0, 1]."""
         return self.images[index].float() / 255
+
+    def first(self, count: int) -> "TrainingViews":
+        """The first `count` pictures."""
+        part = {name: getattr(self, name)[:count] for name in ("images", "masks", "c2w", "azimuth_deg", "elevation_deg")}
+        return dataclasses.replace(self, **part)
 
     def digest(self) -> str:
         """SHA-256 of everything that training sees."""

@@ -1,0 +1,171 @@
+"""The evaluation of the HTTP contract: silhouettes against the training views, and at six angles that no view showed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sdfsrn.data.views import TrainingViews
+from sdfsrn.evaluation.metrics import chamfer_l1, iou
+from sdfsrn.geometry.bounds import unit_sphere_interval
+from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
+from sdfsrn.geometry.meshes import EmptySurface, extract_mesh, grid_points
+from sdfsrn.geometry.primitives import Primitives, contains, intersect, sample_surface
+from sdfsrn.networks.model import Model
+from sdfsrn.rendering import Sdf
+from sdfsrn.rendering.grids import GridField
+from sdfsrn.rendering.silhouettes import pick_minimum, ray_minimum, soft_silhouette, stratified
+
+OFFSETS_DEG = tuple(30.0 + 60.0 * i for i in range(6))
+ELEVATIONS_DEG = (-10.0, 10.0, 25.0, 40.0, 0.0, 20.0)
+LOSS_SAMPLES = 64
+NOVEL_SAMPLES = 128
+SURFACE_POINTS = 2_000
+IMAGES_AT_ONCE = 8
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`report` is what evaluation.json holds; the masks (shape, view, size, size) are what the figures show."""
+
+    report: dict[str, Any]
+    novel_truth: Bool[Tensor, "shape view size size"]
+    novel_prediction: Bool[Tensor, "shape view size size"]
+
+
+def evaluate_model(
+    model: Model,
+    shapes: Primitives,
+    families: list[str],
+    views: TrainingViews,
+    temperature: float,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Measure a model on the first view of each shape, as API.md defines it.
+
+    A shape whose field has no inside is a failure: it counts as IoU 0, not at all in the distances, and in `n_failures`.
+    """
+    first = torch.arange(len(shapes)) * (len(views) // len(shapes))
+    latents = encode(model, views)
+    loss, wrong, input_iou = _against_training_views(model, views, latents, temperature)
+    novel, solid, chamfer, gradient, truths, predictions = [], [], [], [], [], []
+    surface = sample_surface(shapes, SURFACE_POINTS, seed=0)
+    for i in range(len(shapes)):
+        one = slice(i, i + 1)
+        sdf = model.sdf(latents[first[i]][None])
+        grid = GridField(sdf, 64, model.device)
+        truth, prediction = novel_silhouettes(sdf, grid, shapes[one], float(views.azimuth_deg[first[i]]), views)
+        inside_truth = contains(shapes[one], grid_points(64).reshape(-1, 3))
+        empty = bool((grid.values >= 0).all())
+        novel.append(iou(prediction.flatten(1), truth.flatten(1)) * (not empty))
+        solid.append(iou((grid.values.cpu() < 0).reshape(1, -1), inside_truth)[0] * (not empty))
+        truths.append(truth)
+        predictions.append(prediction)
+        if not empty:
+            distance, norm = _surface_measures(sdf, grid, surface[i])
+            chamfer.append(distance)
+            gradient.append(norm)
+        progress(i + 1, len(shapes))
+    novel_iou = torch.stack(novel)
+    report = {
+        "silhouette_loss": loss,
+        "temperature": temperature,
+        "wrong_pixels": wrong,
+        "input_iou": input_iou,
+        "novel_view_iou": _summary(novel_iou, families),
+        "iou_3d": float(torch.stack(solid).mean()),
+        "chamfer_l1": float(np.mean(chamfer)) if chamfer else None,
+        "surface_gradient_norm": float(np.mean(gradient)) if gradient else None,
+        "n_shapes": len(shapes),
+        "n_failures": len(shapes) - len(chamfer),
+    }
+    return Evaluation(report, torch.stack(truths), torch.stack(predictions))
+
+
+def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
+    """Latents of all pictures, without a graph."""
+    with torch.no_grad():
+        parts = torch.arange(len(views)).split(256)
+        return torch.cat([model.encoder(views.pictures(part).to(model.device)) for part in parts])
+
+
+def _against_training_views(
+    model: Model, views: TrainingViews, latents: Tensor, temperature: float
+) -> tuple[float, float, float]:
+    """Mean squared error of the soft silhouette, share of pixels on the wrong side, mean IoU; over all views and pixels."""
+    squared, wrong, ious = [], [], []
+    for part in torch.arange(len(views)).split(IMAGES_AT_ONCE):
+        rays_o, rays_d = pixel_rays(views.c2w[part].to(model.device), views.fovy_deg, views.size)
+        with torch.no_grad():
+            minima = ray_minimum(model.sdf(latents[part]), rays_o, rays_d, LOSS_SAMPLES).cpu()
+        truth = views.masks[part].flatten(1)
+        squared.append((soft_silhouette(minima, temperature) - truth.float()).square().mean(dim=1))
+        wrong.append(((minima < 0) != truth).float().mean(dim=1))
+        ious.append(iou(minima < 0, truth))
+    return float(torch.cat(squared).mean()), float(torch.cat(wrong).mean()), float(torch.cat(ious).mean())
+
+
+def novel_silhouettes(
+    sdf: Sdf, grid: GridField, shape: Primitives, azimuth_deg: float, views: TrainingViews
+) -> tuple[Bool[Tensor, "6 size size"], Bool[Tensor, "6 size size"]]:
+    """Truth and prediction at the six unseen views of one shape whose known view is at `azimuth_deg`."""
+    c2w = orbit_c2w(azimuth_deg + torch.tensor(OFFSETS_DEG), torch.tensor(ELEVATIONS_DEG), views.camera_distance)
+    rays_o, rays_d = (rays.reshape(1, -1, 3) for rays in pixel_rays(c2w, views.fovy_deg, views.size))
+    truth, _, _ = intersect(shape, rays_o, rays_d)
+    device = grid.values.device
+    prediction = rays_meet_inside(sdf, grid, rays_o.to(device), rays_d.to(device)).cpu()
+    size = views.size
+    return truth.view(-1, size, size), prediction.view(-1, size, size)
+
+
+def rays_meet_inside(
+    sdf: Sdf, grid: GridField, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"]
+) -> Bool[Tensor, "1 n"]:
+    """Whether the field is negative at one of 128 samples of each ray.
+
+    The grid's interpolation decides rays that stay clear of the surface by two of its cells; the others are sampled in full.
+    """
+    near, far, meets = unit_sphere_interval(rays_o, rays_d)
+    _, rough = pick_minimum(grid, rays_o, rays_d, stratified(near, far, NOVEL_SAMPLES // 2, None))
+    inside = rough < 0
+    close = meets & (rough.abs() < 2 * grid.margin)
+    if close.any():
+        t = stratified(near[close][None], far[close][None], NOVEL_SAMPLES, None)
+        _, exact = pick_minimum(sdf, rays_o[close][None], rays_d[close][None], t)
+        inside[close] = exact[0] < 0
+    return inside & meets
+
+
+def _surface_measures(sdf: Sdf, grid: GridField, truth: np.ndarray) -> tuple[float, float]:
+    """Chamfer distance to points of the true surface, and the mean length of the field's gradient on the predicted one."""
+    try:
+        mesh = extract_mesh(grid.values)
+    except EmptySurface:
+        return float("nan"), float("nan")
+    points = np.asarray(mesh.sample(SURFACE_POINTS, seed=0))
+    leaf = torch.tensor(points, dtype=torch.float32, device=grid.values.device)[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(sdf(leaf).sum(), leaf)
+    return chamfer_l1(points, truth), float(torch.linalg.vector_norm(gradient, dim=-1).mean())
+
+
+def _summary(novel_iou: Float[Tensor, "shape view"], families: list[str]) -> dict[str, Any]:
+    per_shape = novel_iou.mean(dim=1)
+    of_family = {
+        family: float(per_shape[torch.tensor([name == family for name in families])].mean())
+        for family in dict.fromkeys(families)
+    }
+    others = torch.tensor([name != "sphere" for name in families])
+    return {
+        "mean": float(per_shape.mean()),
+        "worst": float(per_shape.min()),
+        **of_family,
+        "without_spheres": float(per_shape[others].mean()) if others.any() else None,
+        "by_offset": {f"{offset:.0f}": float(value) for offset, value in zip(OFFSETS_DEG, novel_iou.mean(dim=0), strict=True)},
+    }
+

@@ -1,0 +1,256 @@
+"""Mini SDF-SRN: an encoder and a shared SDF decoder, taught by the silhouette of one view per shape.
+
+The 3-D shape is never shown. A pixel's error moves the signed distance at the point where its ray comes closest to the
+surface; the decoder, shared by all shapes, is what makes single views of many shapes agree on geometry.
+After SDF-SRN (Lin et al. 2020), with the renderer of DFR (Wu & Sun 2020).
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.config import SdfSrnConfig, SyntheticData
+from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.data.views import TrainingViews
+from sdfsrn.device import pick_device
+from sdfsrn.evaluation.figures import compare, loss_figure, picture_grid
+from sdfsrn.evaluation.protocol import evaluate_model
+from sdfsrn.geometry.bounds import unit_sphere_interval
+from sdfsrn.geometry.cameras import pixel_rays
+from sdfsrn.networks.model import Model, ModelConfig
+from sdfsrn.rendering.silhouettes import pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.training import TrainingCollapsed
+from sdfsrn.training.losses import background_angle, bound_loss, eikonal_loss, silhouette_loss
+
+log = logging.getLogger(__name__)
+
+# phase, step, total, metrics; may raise, which is how a caller stops a training
+Progress = Callable[[str, int, int, dict[str, float]], None]
+
+SHOWN = 6  # shapes in the figures
+EVALUATED = 300  # shapes at most that the closing evaluation measures
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def train(
+    config: SdfSrnConfig,
+    data: SyntheticData,
+    folder: Path,
+    *,
+    resume_from: Path | None = None,
+    init_from: Path | None = None,
+    device: str = "auto",
+    progress: Progress = lambda phase, step, total, metrics: None,
+    on_checkpoint: Callable[[Path, int], None] = lambda path, step: None,
+) -> dict[str, Any]:
+    """Train, evaluate, and leave checkpoint, metrics and figures in `folder`; returns the evaluation.
+
+    `resume_from` goes on with an interrupted run of the same configuration and data, bit-equal on one CPU; `init_from`
+    starts from another model's weights. Raises TrainingCollapsed, and ValueError for a checkpoint that does not fit.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress("data", 0, data.n_shapes, {})
+    shapes, views = make_views(data)
+    run = Run(config, data, views, pick_device(device))
+    if resume_from is not None:
+        run.restore(Checkpoint.load(resume_from))
+    elif init_from is not None:
+        run.adopt(Checkpoint.load(init_from))
+    run.watch()
+    while run.epoch < config.epochs:
+        row = run.train_epoch()
+        progress("training", run.epoch, config.epochs, row)
+        last = run.epoch == config.epochs
+        if last or run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs // 2:
+            run.watch()
+            run.checkpoint().save(folder / CHECKPOINT)
+            on_checkpoint(folder / CHECKPOINT, run.step)
+    count = min(len(shapes), EVALUATED)
+    evaluation = evaluate_model(
+        run.model.eval(), shapes[:count], families_of(data)[:count], views.first(count * data.views_per_shape),
+        config.temperature, lambda done, total: progress("evaluation", done, total, {}),
+    )
+    (folder / "evaluation.json").write_text(json.dumps(evaluation.report, indent=1))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.history))
+    loss_figure(run.history, folder / "loss.png")
+    run.convergence_figure(folder / "convergence.png")
+    truth, prediction = evaluation.novel_truth[:SHOWN], evaluation.novel_prediction[:SHOWN]
+    rows, names = [], []
+    for i, family in enumerate(families_of(data)[: len(truth)]):
+        rows += [list(truth[i].float().numpy()), [compare(p, t) for p, t in zip(prediction[i].numpy(), truth[i].numpy(), strict=True)]]
+        names += [f"{family}\ntruth", "prediction"]
+    picture_grid(rows, names, [f"view {i}" for i in range(6)], folder / "novel_views.png",
+                 "six unseen angles; red: too much, blue: missing")
+    return evaluation.report
+
+
+class Run:
+    """The state of one training: networks, optimiser, history. Randomness is derived from seed and step, so none is state."""
+
+    def __init__(self, config: SdfSrnConfig, data: SyntheticData, views: TrainingViews, device: torch.device) -> None:
+        self.config, self.data, self.views, self.device = config, data, views, device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim)).to(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=device.type != "mps")
+        self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
+        self.digest = views.digest()
+        self.mask_radius = views.mean_mask_radius()
+        self.steps_per_epoch = -(-len(views) // config.batch_size)
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        self.snapshots: dict[str, Tensor] = {}
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps made so far."""
+        return self.epoch * self.steps_per_epoch
+
+    def train_epoch(self) -> dict[str, float]:
+        """Every picture once, in a random order; returns the epoch's mean losses."""
+        self.model.train()
+        order = torch.randperm(len(self.views), generator=self._generator(self.epoch, 0))
+        rows = []
+        for i, batch in enumerate(order.split(self.config.batch_size)):
+            rows.append(self._train_step(batch, self.step + i))
+        self.epoch += 1
+        means = torch.stack(rows).mean(dim=0).tolist()
+        row = dict(zip(("loss", "silhouette_loss", "eikonal_loss", "bound_loss"), means, strict=True))
+        if not all(value == value and abs(value) < 1e6 for value in means):
+            raise TrainingCollapsed(f"the loss became {row['loss']} in epoch {self.epoch}; lower learning_rate or change seed")
+        self.history.append({"epoch": self.epoch, "step": self.step, "temperature": self._temperature(self.step - 1), **row})
+        return row
+
+    def _train_step(self, batch: Tensor, step: int) -> Tensor:
+        config, generator = self.config, self._generator(step, 1)
+        rays_o, rays_d, inside, angle = self._rays(batch, generator)
+        sdf = self.model.sdf(self.model.encoder(self.views.pictures(batch).to(self.device)))
+        near, far, _ = unit_sphere_interval(rays_o, rays_d)
+        t = stratified(near, far, config.n_samples, generator)
+        t_picked, _ = pick_minimum(sdf, rays_o, rays_d, t)
+        # One random sample per ray carries what must hold everywhere: a gradient of length 1, and the bound.
+        chosen = torch.randint(config.n_samples, t.shape[:2], generator=generator).to(self.device)
+        t_random = t.gather(-1, chosen[..., None]).squeeze(-1)
+        picked = sdf(rays_o + t_picked[..., None] * rays_d)
+        points = (rays_o + t_random[..., None] * rays_d).requires_grad_()
+        random = sdf(points)
+        (gradient,) = torch.autograd.grad(random.sum(), points, create_graph=True)
+        silhouette = silhouette_loss(picked, inside, self._temperature(step))
+        eikonal = eikonal_loss(gradient)
+        bound = bound_loss(random, t_random * angle.sin()) + bound_loss(picked, t_picked * angle.sin())
+        loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
+
+    def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`n_rays` random pixels of each picture whose rays meet the unit sphere: rays, inside or not, background angle."""
+        rays_o, rays_d = pixel_rays(self.views.c2w[batch], self.views.fovy_deg, self.views.size)
+        _, _, meets = unit_sphere_interval(rays_o[:1], rays_d[:1])  # the same pixels for every pose of one distance
+        candidates = meets[0].nonzero()[:, 0]
+        pixel = candidates[torch.randint(len(candidates), (len(batch), self.config.n_rays), generator=generator)]
+        index = pixel[..., None].expand(-1, -1, 3)
+        found = (
+            rays_o.gather(1, index), rays_d.gather(1, index),
+            self.views.masks[batch].flatten(1).gather(1, pixel), self.background_angle[batch].gather(1, pixel),
+        )
+        rays, directions, inside, angle = (part.to(self.device) for part in found)
+        return rays, directions, inside, angle
+
+    def _learning_rate(self, step: int) -> float:
+        """One cycle: a linear warm-up over the first tenth, then a cosine to a hundredth."""
+        total = self.config.epochs * self.steps_per_epoch
+        warm = max(1, total // 10)
+        if step < warm:
+            return self.config.learning_rate * (step + 1) / warm
+        fraction = torch.tensor((step - warm) / max(1, total - warm))
+        return self.config.learning_rate * float(0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.pi * fraction)))
+
+    def _temperature(self, step: int) -> float:
+        """Geometric from the first to the last over the first three quarters of the steps, then constant."""
+        fraction = min(1.0, step / max(1, 0.75 * self.config.epochs * self.steps_per_epoch))
+        start, end = self.config.temperature_start, self.config.temperature
+        return float(start * (end / start) ** fraction)
+
+    def _generator(self, index: int, purpose: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.config.seed << 32) + 2 * index + purpose)
+
+    def watch(self) -> None:
+        """Render the shown shapes, keep the picture at the start, the middle and the end, and refuse to go on from a collapse."""
+        shown = slice(0, min(SHOWN * self.data.views_per_shape, len(self.views)), self.data.views_per_shape)
+        minima = self._training_minima(shown)
+        if self.epoch > 0:
+            share = (minima < 0).float().flatten(1).mean(dim=1)
+            if bool((share == 0).all()) or bool((share > 0.95).all()):
+                state = "empty" if float(share.max()) == 0 else "full"
+                raise TrainingCollapsed(
+                    f"the field of every shape looked at is {state} after epoch {self.epoch}; try another seed, a lower "
+                    "learning_rate or a higher temperature_start"
+                )
+        pictures = (soft_silhouette(minima, self.config.temperature) * 255).round().to(torch.uint8)
+        for name, epoch in (("start", 0), ("middle", self.config.epochs // 2), ("end", self.config.epochs)):
+            if self.epoch == epoch:
+                self.snapshots[name] = pictures
+
+    def _training_minima(self, shown: slice) -> Tensor:
+        rays_o, rays_d = pixel_rays(self.views.c2w[shown].to(self.device), self.views.fovy_deg, self.views.size)
+        with torch.no_grad():
+            latents = self.model.encoder(self.views.pictures(shown).to(self.device))
+            minima = ray_minimum(self.model.sdf(latents), rays_o, rays_d, self.config.n_samples)
+        return minima.view(-1, self.views.size, self.views.size).cpu()
+
+    def convergence_figure(self, path: Path) -> None:
+        """Truth, prediction and difference at the start, in the middle and at the end."""
+        step = self.data.views_per_shape
+        truth = self.views.masks[: SHOWN * step : step].numpy()
+        rows, names = [list(truth.astype("float32"))], ["truth"]
+        for name in ("start", "middle", "end"):
+            if name in self.snapshots:
+                predicted = self.snapshots[name].float().numpy() / 255
+                rows += [list(predicted), [compare(p, t) for p, t in zip(predicted, truth, strict=True)]]
+                names += [name, "difference"]
+        picture_grid(rows, names, families_of(self.data), path, "training views; red: too much, blue: missing")
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything needed to resume and to serve."""
+        state = {f"snapshot.{name}": picture for name, picture in self.snapshots.items()}
+        for name, parameter in self.model.named_parameters():
+            for moment, value in self.optimizer.state[parameter].items():
+                state[f"optimizer.{moment}.{name}"] = value
+        return Checkpoint(
+            self.model.config, dict(self.model.state_dict()), self.step, self.config.temperature, self.mask_radius,
+            self.views.camera_distance, self.views.fovy_deg, "sdf_srn", dataclasses.asdict(self.config),
+            dataclasses.asdict(self.data), self.digest, list(self.history), state,
+        )
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on where a checkpoint of the same run stopped."""
+        if saved.dataset_digest != self.digest:
+            raise ValueError(f"the checkpoint was trained on {saved.dataset_digest}, this run's data are {self.digest}")
+        if saved.config != dataclasses.asdict(self.config):
+            raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
+        self.adopt(saved)
+        for name, parameter in self.model.named_parameters():
+            moments = {moment: saved.state[f"optimizer.{moment}.{name}"] for moment in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[parameter] = {
+                moment: value.to(self.device).clone() for moment, value in moments.items()
+            }
+        self.snapshots = {name[9:]: value for name, value in saved.state.items() if name.startswith("snapshot.")}
+        self.epoch = saved.step // self.steps_per_epoch
+        self.history = list(saved.history)
+
+    def adopt(self, saved: Checkpoint) -> None:
+        """Take over a model's weights."""
+        if saved.model_config != self.model.config:
+            raise ValueError(f"the checkpoint's networks are {saved.model_config}, this run's are {self.model.config}")
+        self.model.load_state_dict({name: value.float() for name, value in saved.weights.items()})
