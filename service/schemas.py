@@ -1,0 +1,228 @@
+"""Requests and answers of the HTTP contract.
+
+The fields of `config` and of a reconstruction are derived from the library's dataclasses: default, range and meaning
+have one home, and a request is checked against the very limits that the library enforces.
+"""
+
+import dataclasses
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, create_model, model_validator
+
+from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData, View
+from service.jobs import Job, JobType, Status
+
+_CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+_MAX_METADATA = 50
+
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=100)],
+         Annotated[str, StringConstraints(max_length=1000)] | Annotated[int, Strict(), Field(ge=-(2**53), le=2**53)]
+         | Annotated[float, Strict()] | Annotated[bool, Strict()] | None],
+    Field(max_length=_MAX_METADATA, description="the caller's own names and values"),
+]
+
+
+def model_of(config: type, **overrides: Any) -> type[BaseModel]:
+    """The request schema of a library dataclass; `overrides` replace or add fields, as for pydantic.create_model."""
+    fields = {spec.name: (_schema_type(spec.type), _field(spec)) for spec in dataclasses.fields(config)}
+    return create_model(config.__name__, __config__=_CLOSED, __doc__=config.__doc__, **{**fields, **overrides})
+
+
+def _field(spec: "dataclasses.Field[Any]") -> Any:
+    limits = {"ge": spec.metadata["low"], "le": spec.metadata["high"]}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    default = spec.default
+    if spec.type in (tuple[View, ...],):
+        default = [dataclasses.asdict(view) for view in spec.default]  # type: ignore[union-attr]
+    return Field(default, description=spec.metadata["description"], validate_default=False, **limits)
+
+
+def _schema_type(declared: Any) -> Any:
+    """A dataclass becomes its schema, a number is taken only from a number."""
+    if dataclasses.is_dataclass(declared):
+        return model_of(declared)  # type: ignore[arg-type]
+    if declared in (int, float):
+        return Annotated[declared, Strict()]
+    if get_origin(declared) is tuple:
+        return tuple[_schema_type(get_args(declared)[0]), ...]  # type: ignore[misc]
+    if get_origin(declared) in (Union, UnionType):
+        return Union[tuple(_schema_type(part) for part in get_args(declared))]  # noqa: UP007
+    return declared
+
+
+class Ring(BaseModel):
+    """Views evenly around the object at one elevation, the first at azimuth 0."""
+
+    model_config = _CLOSED
+    count: Annotated[int, Strict()] = Field(ge=1, description="number of views")
+    elevation_deg: Annotated[float, Strict()] = Field(default=20.0, ge=-90, le=90, description="degrees")
+
+
+def reconstruction_schema() -> type[BaseModel]:
+    """Everything in the form beside the files."""
+    views = next(spec for spec in dataclasses.fields(ReconstructionConfig) if spec.name == "views")
+    return model_of(
+        ReconstructionConfig,
+        views=(Ring | _schema_type(views.type), _field(views)),
+        model=(Annotated[str, StringConstraints(max_length=200)],
+               Field("default", description="name, name@version, or job:{id} of a training that succeeded")),
+        metadata=(Metadata, Field(default_factory=dict)),
+    )
+
+
+ReconstructionForm = reconstruction_schema()
+MethodConfigs = {method: model_of(config) for method, config in METHODS.items()}
+SyntheticDataset = model_of(SyntheticData, type=(Literal["synthetic"], "synthetic"))
+SdfSrnSettings = MethodConfigs["sdf_srn"]
+
+
+class CheckpointSource(BaseModel):
+    """Where the weights to start from come from: a training that succeeded, or a model by name."""
+
+    model_config = _CLOSED
+    job: str | None = Field(default=None, max_length=200)
+    model: str | None = Field(default=None, max_length=200)
+
+    @model_validator(mode="after")
+    def _one(self) -> "CheckpointSource":
+        if (self.job is None) == (self.model is None):
+            raise ValueError("give either job or model")
+        return self
+
+
+class TrainingRequest(BaseModel):
+    """A training; `{}` is the published recipe."""
+
+    model_config = _CLOSED
+    method: Literal["sdf_srn"] = Field(default="sdf_srn", description="what is trained")
+    dataset: SyntheticDataset = Field(default_factory=SyntheticDataset)  # type: ignore[valid-type]
+    config: SdfSrnSettings = Field(default_factory=SdfSrnSettings)  # type: ignore[valid-type]
+    from_checkpoint: CheckpointSource | None = Field(default=None, description="weights to start from")
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class Progress(BaseModel):
+    """How far a job is in its present phase."""
+
+    phase: str
+    step: int
+    total: int
+    fraction: float
+    eta_s: float | None
+
+
+class QueuePlace(BaseModel):
+    """Where a waiting job stands; position 0 is next."""
+
+    name: str
+    position: int
+
+
+class ModelName(BaseModel):
+    """The model that a job uses."""
+
+    name: str
+    version: int
+
+
+class JobLinks(BaseModel):
+    """Where to go from here."""
+
+    self: str
+    cancel: str
+    artifacts: str
+
+
+class JobEnvelope(BaseModel):
+    """The one envelope for everything that takes time."""
+
+    id: str
+    type: JobType
+    status: Status
+    progress: Progress
+    queue: QueuePlace | None
+    attempt: int
+    params: dict[str, Any]
+    model: ModelName | None
+    input_digest: str | None
+    metrics: dict[str, Any]
+    error: dict[str, Any] | None
+    metadata: dict[str, Any]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    expires_at: str | None
+    provenance: dict[str, Any]
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job: Job) -> "JobEnvelope":
+        """The envelope of a job's record."""
+        here = f"/v1/jobs/{job.id}"
+        return cls(
+            id=job.id, type=job.type, status=job.status, progress=_progress(job),
+            queue=QueuePlace(name=job.queue, position=job.position) if job.position is not None else None,
+            attempt=max(1, job.attempt), params=job.params, model=ModelName(**job.model) if job.model else None,
+            input_digest=job.input_digest, metrics=job.metrics, error=job.error, metadata=job.metadata,
+            created_at=job.created_at, started_at=job.started_at, finished_at=job.finished_at, expires_at=None,
+            provenance=job.provenance,
+            links=JobLinks(self=here, cancel=f"{here}/cancel", artifacts=f"{here}/artifacts"),
+        )
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    items: list[JobEnvelope]
+    next_cursor: str | None
+
+
+class ViewAngles(BaseModel):
+    """The direction that a file shows."""
+
+    azimuth_deg: float
+    elevation_deg: float
+
+
+class Artifact(BaseModel):
+    """One file that a job made."""
+
+    name: str
+    kind: str
+    media_type: str
+    bytes: int
+    sha256: str
+    href: str
+    view: ViewAngles | None
+
+
+class ModelCard(BaseModel):
+    """A model that is served by name."""
+
+    name: str
+    version: int
+    digest: str
+    bytes: int
+    evaluation: dict[str, Any]
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457; `errors` has the place of each bad field."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = []
+
+
+def _progress(job: Job) -> Progress:
+    if job.status == "succeeded":
+        total = int(job.progress.get("total", 1))
+        return Progress(phase="done", step=total, total=total, fraction=1.0, eta_s=0.0)
+    if not job.progress:
+        phase = "waiting" if job.status == "queued" else "starting"
+        return Progress(phase=phase, step=0, total=0, fraction=0.0, eta_s=None)
+    return Progress(**job.progress)

@@ -1,0 +1,77 @@
+"""Everything that can be set from outside, as environment variables with the prefix SDFSRN_."""
+
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sdfsrn.config import WEIGHTS
+
+# The kernel's limit for the path of a Unix socket is 108 bytes on Linux and 104 on macOS.
+_MAX_SOCKET_PATH = 100
+
+
+def default_data_folder() -> Path:
+    """Where this user's applications keep their data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "sdfsrn"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "sdfsrn"
+
+
+class Settings(BaseSettings):
+    """Read from the environment; every process of one service must be given the same values."""
+
+    model_config = SettingsConfigDict(env_prefix="SDFSRN_", env_ignore_empty=True)
+
+    data: Path = Field(default_factory=default_data_folder, description="folder of all state")
+    redis_url: str | None = Field(default=None, description="Valkey or Redis; default: the embedded broker's socket")
+    artifacts_url: str | None = Field(default=None, description="fsspec URL of the store; default: a folder in `data`")
+    weights: Path = Field(default=WEIGHTS, description="folder of the models that are served by name")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    anonymous: bool = Field(default=False, description="allow an interface other than loopback without keys")
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="accepted Host names beside loopback's, separated by commas"
+    )
+    lease_s: float = Field(default=10.0, gt=0, description="a job whose heartbeat stood still this long is lost")
+    max_attempts: int = Field(default=3, ge=1, description="losses without a newer checkpoint before a job fails")
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def socket(self) -> Path:
+        """The embedded broker's socket: in the data folder, or elsewhere if its path would not do."""
+        path = self.data / "broker" / "broker.sock"
+        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH and re.fullmatch(r"[\w./-]+", str(path), re.ASCII):
+            return path
+        digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"sdfsrn-{os.getuid()}-{digest}" / "broker.sock"
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's address in the spelling of redis-py."""
+        return self.redis_url or f"unix://{self.socket}"
+
+    @property
+    def celery_url(self) -> str:
+        """The broker's address in the spelling of Celery."""
+        return re.sub(r"^unix://", "redis+socket://", self.broker_url)
+
+    @property
+    def store_url(self) -> str:
+        """The artifact store's address."""
+        return self.artifacts_url or str(self.data / "artifacts")

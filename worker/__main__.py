@@ -1,0 +1,40 @@
+"""`python -m worker --queue reconstruction|training`: one worker, one job at a time."""
+
+import argparse
+import logging
+import os
+
+from service import lifeline
+from service.queue import QUEUES, TRAINING
+
+
+def main() -> None:
+    """Run a Celery worker with one spawned child, which ends with the process that started it."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("--queue", required=True, choices=QUEUES)
+    parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
+    arguments = parser.parse_args()
+    lifeline.end_with_parent()
+    os.nice(arguments.nice)
+    _set_threads(arguments.queue)
+    os.environ["SDFSRN_WORKER_QUEUE"] = arguments.queue
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.queue} %(levelname)s %(message)s")
+
+    from worker.app import app
+
+    app.worker_main([
+        "worker", "--queues", arguments.queue, "--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO",
+        "--hostname", f"{arguments.queue}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat",
+    ])
+
+
+def _set_threads(queue: str) -> None:
+    """Thread counts must stand before the child is spawned; training's threads sleep while they wait, not spin."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    if queue == TRAINING:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("KMP_BLOCKTIME", "0")
+
+
+if __name__ == "__main__":
+    main()

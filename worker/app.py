@@ -1,0 +1,70 @@
+"""The Celery application as the worker's processes see it: its tasks, and what happens as a process starts and ends."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import redis
+from celery.signals import worker_process_init, worker_shutting_down
+
+from service import lifeline
+from service.jobs import Jobs, connect
+from service.queue import QUEUES, celery_app, task_name
+from service.settings import Settings
+
+QUEUE_VARIABLE = "SDFSRN_WORKER_QUEUE"
+
+_log = logging.getLogger(__name__)
+settings = Settings()
+app = celery_app(settings)
+
+
+def worker_name(pid: int) -> str:
+    """Who holds a claim: the machine and the worker's main process."""
+    return f"{socket.gethostname()}:{pid}"
+
+
+def _work(job_id: str) -> None:
+    # Imported here: the worker's main process needs neither the tasks nor torch.
+    from worker.tasks import work_off
+
+    _log.info("woken for job %s", job_id)
+    work_off(os.environ[QUEUE_VARIABLE], worker_name(os.getppid()))
+
+
+for _queue in QUEUES:
+    app.task(_work, name=task_name(_queue), ignore_result=True)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _start_child(**_: Any) -> None:
+    """Load what every job needs before the first one comes, then say that this worker is ready."""
+    from worker import tasks
+
+    lifeline.end_with_parent()
+    queue = os.environ[QUEUE_VARIABLE]
+    tasks.prepare(queue)
+    threading.Thread(target=_show_life, args=(queue,), name="life", daemon=True).start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _release(**_: Any) -> None:
+    """An orderly end is no loss: the job goes back to its queue, and the child, its fence gone, ends."""
+    try:
+        for job_id in Jobs(connect(settings)).release(worker_name(os.getpid())):
+            _log.info("put job %s back in its queue", job_id)
+    except redis.RedisError as error:
+        _log.warning("could not put the job back, the keeper will: %s", error)
+
+
+def _show_life(queue: str) -> None:
+    jobs = Jobs(connect(settings))
+    while True:
+        try:
+            jobs.worker_lives(queue)
+        except redis.RedisError as error:
+            _log.warning("the broker does not answer: %s", error)
+        time.sleep(2)

@@ -1,0 +1,127 @@
+"""A worker's hold on one job: the heartbeat, the progress, and every write under the job's fence."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from service.jobs import Job, Jobs, Status, Verdict, connect
+from service.settings import Settings
+
+HEARTBEAT_S = 2.0
+UNHEEDED_S = 10.0
+PROGRESS_EVERY_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The job must not go on: it was cancelled, or the claim is lost. Raised out of the progress callback."""
+
+
+class Claim:
+    """A context in which a job is worked on. Its thread renews the claim over a connection of its own."""
+
+    def __init__(self, settings: Settings, jobs: Jobs, job: Job) -> None:
+        self.job = job
+        self._jobs = jobs
+        self._pulse = Jobs(connect(settings))
+        self._verdict: Verdict = "ok"
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {job.id}", daemon=True)
+        self._eta = Eta()
+        self._reported = ("", 0.0)
+
+    def __enter__(self) -> "Claim":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def progress(self, phase: str, step: int, total: int, metrics: dict[str, float] | None = None) -> None:
+        """Report progress, at most twice a second; raises Stopped when the job must end."""
+        self.check()
+        phase_before, at = self._reported
+        if phase == phase_before and step < total and time.monotonic() - at < PROGRESS_EVERY_S:
+            return
+        self._reported = (phase, time.monotonic())
+        report = {
+            "phase": phase, "step": step, "total": total, "fraction": min(1.0, step / total) if total else 0.0,
+            "eta_s": self._eta.left_s(phase, step, total),
+        }
+        try:
+            self._jobs.progress(self.job, report, metrics or {})
+        except redis.RedisError as error:
+            _log.warning("progress of job %s was not heard: %s", self.job.id, error)
+
+    def checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name a stored checkpoint in the record; a job that goes on elsewhere goes on from there."""
+        if not self._insist(lambda: self._jobs.checkpoint(self.job, checkpoint)):
+            raise Stopped
+
+    def finish(self, status: Status, **values: Any) -> bool:
+        """End the job and publish its results; False if somebody else owns it by now."""
+        self._done.set()
+        return self._insist(lambda: self._jobs.finish(self.job, status, **values))
+
+    def check(self) -> None:
+        """Raise Stopped when the job must end."""
+        if self._verdict != "ok":
+            raise Stopped(self._verdict)
+
+    def _insist(self, write: Callable[[], bool]) -> bool:
+        """Hours of work are not thrown away because the broker restarts: ask until it answers."""
+        while True:
+            try:
+                return write()
+            except redis.RedisError as error:
+                _log.warning("the broker does not answer, job %s waits: %s", self.job.id, error)
+                time.sleep(1)
+
+    def _beat(self) -> None:
+        heard_at = 0.0
+        while not self._done.wait(HEARTBEAT_S):
+            try:
+                verdict = self._pulse.heartbeat(self.job)
+            except redis.RedisError as error:
+                _log.warning("no heartbeat for job %s: %s", self.job.id, error)
+                verdict = self._verdict
+            if verdict != "ok" and self._verdict == "ok":
+                _log.info("job %s is to stop: %s", self.job.id, verdict)
+                self._verdict, heard_at = verdict, time.monotonic()
+            if self._verdict != "ok" and time.monotonic() - heard_at > UNHEEDED_S and not self._done.is_set():
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """The library did not come back to its progress callback: end the process, the pool starts a new one."""
+        _log.error("job %s did not stop within %s s, ending the process", self.job.id, UNHEEDED_S)
+        try:
+            self._pulse.finish(self.job, "cancelled")
+        finally:
+            os._exit(1)
+
+
+class Eta:
+    """What is left of a phase, from what it took so far in this process."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._since, self._first_step = 0.0, 0
+
+    def left_s(self, phase: str, step: int, total: int) -> float | None:
+        """Seconds left in this phase; None while nothing is known."""
+        if phase != self._phase:
+            self._phase, self._since, self._first_step = phase, time.monotonic(), step
+        done = step - self._first_step
+        if done <= 0:
+            return None
+        return round((time.monotonic() - self._since) / done * max(0, total - step), 1)

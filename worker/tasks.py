@@ -1,0 +1,203 @@
+"""What a worker does with a job: load it, call one function of the library, store what that returns, end the job."""
+
+import hashlib
+import logging
+import mimetypes
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sdfsrn.config import ReconstructionConfig, SyntheticData, View
+from sdfsrn.device import pick_device
+from sdfsrn.images import read_picture
+from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
+from sdfsrn.training import METHODS, TrainingCollapsed
+from service.artifacts import Artifacts, job_key
+from service.jobs import Job, Jobs, connect
+from service.queue import RECONSTRUCTION
+from service.settings import Settings
+from worker.claim import Claim, Stopped
+
+MODELS_KEPT = 2
+
+_log = logging.getLogger(__name__)
+_settings = Settings()
+_artifacts = Artifacts(_settings.store_url)
+_jobs = Jobs(connect(_settings))
+_models: "OrderedDict[str, Reconstructor]" = OrderedDict()
+
+# Names that the platform's table of types lacks, or spells in several ways.
+_BYTES = "application/octet-stream"
+_MEDIA_TYPES = {
+    ".npy": _BYTES, ".safetensors": _BYTES, ".jsonl": "application/jsonl",
+    ".glb": "model/gltf-binary", ".obj": "model/obj", ".ply": _BYTES, ".stl": "model/stl",
+}
+
+
+def prepare(queue: str) -> None:
+    """Before the first job: remove what an ended process left, and load the default model where pictures come in."""
+    _remove_leftovers()
+    default = _settings.weights / "default.safetensors"
+    if queue == RECONSTRUCTION and default.is_file():
+        _models[hashlib.sha256(default.read_bytes()).hexdigest()] = Reconstructor.load(default)
+
+
+def work_off(queue: str, worker: str) -> None:
+    """Claim and do jobs until none waits."""
+    while job := _jobs.claim(queue, worker):
+        work(job)
+
+
+def work(job: Job) -> None:
+    """Do one job to its end, whatever that is."""
+    _log.info("job %s, attempt %s", job.id, job.attempt)
+    with Claim(_settings, _jobs, job) as claim, _scratch(job) as folder:
+        try:
+            outcome = _RUNNERS[job.type](claim, folder)
+            claim.check()
+            files = _publishable(job, folder)
+            claim.finish("succeeded", files=files, **outcome)
+        except Stopped as stopped:
+            _log.info("job %s stopped: %s", job.id, stopped)
+            claim.finish("cancelled")
+        except (ReconstructionFailed, TrainingCollapsed, ValueError) as error:
+            _log.info("job %s failed: %s", job.id, error)
+            claim.finish("failed", error=_problem(job, error), provenance=_provenance(job))
+        except Exception as error:
+            _log.exception("job %s failed", job.id)
+            claim.finish("failed", error=_problem(job, error), provenance=_provenance(job))
+
+
+def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
+    job = claim.job
+    claim.progress("loading", 0, 1)
+    model = _model(job)
+    picture = read_picture(_artifacts.read(job_key(job.id, "input", "input.png")))
+    metrics = model.run(picture, _reconstruction_config(job.params), folder, claim.progress)
+    return {"metrics": metrics, "provenance": _provenance(job)}
+
+
+def _train(claim: Claim, folder: Path) -> dict[str, Any]:
+    job = claim.job
+    config_type, train = METHODS[job.params["method"]]
+    dataset = {name: value for name, value in job.params["dataset"].items() if name != "type"}
+    data = SyntheticData(**{**dataset, "families": tuple(dataset["families"])})
+    start = _fetched(job.checkpoint, folder.with_suffix(".resume")) if job.checkpoint else None
+    parent = _fetched(job.source, folder.with_suffix(".parent")) if job.source and not start else None
+    optional = {"init_from": parent} if parent else {}
+    last_key = job.checkpoint["key"] if job.checkpoint else None
+
+    def on_checkpoint(path: Path, step: int) -> None:
+        nonlocal last_key
+        claim.check()
+        stored = _artifacts.put_file(job_key(job.id, job.fence, f"resume-{step:08d}.safetensors"), path)
+        claim.checkpoint({**stored, "step": step})
+        if last_key and last_key != stored["key"]:
+            _artifacts.remove(last_key)
+        last_key = stored["key"]
+
+    metrics = train(
+        config_type(**job.params["config"]), data, folder,
+        resume_from=start, progress=claim.progress, on_checkpoint=on_checkpoint, **optional,
+    )
+    return {"metrics": metrics, "provenance": _provenance(job)}
+
+
+_RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {"reconstruction": _reconstruct, "training": _train}
+
+
+def _reconstruction_config(params: dict[str, Any]) -> ReconstructionConfig:
+    known_view = params["input_view"]
+    return ReconstructionConfig(**{
+        **params,
+        "views": tuple(View(**view) for view in params["views"]),
+        "input_view": View(**known_view) if known_view else None,
+        "outputs": tuple(params["outputs"]),
+    })
+
+
+def _model(job: Job) -> Reconstructor:
+    """The job's model, kept loaded: the last few by the digest of their file."""
+    assert job.source is not None
+    digest = job.source["sha256"]
+    if digest not in _models:
+        path = _fetched(job.source, _scratch_folder(job).with_suffix(".model"))
+        _models[digest] = Reconstructor.load(path)
+    _models.move_to_end(digest)
+    while len(_models) > MODELS_KEPT:
+        _models.popitem(last=False)
+    return _models[digest]
+
+
+def _fetched(source: dict[str, Any], path: Path) -> Path:
+    """A checkpoint as a local file: one served by name lies here already, a job's comes from the store."""
+    if "file" in source:
+        return _settings.weights / str(source["file"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _artifacts.fetch(source["key"], path)
+    except FileNotFoundError:
+        raise ValueError(f"the checkpoint {source['key']} was removed") from None
+    return path
+
+
+def _publishable(job: Job, folder: Path) -> list[dict[str, Any]]:
+    """Store every file of the folder under the job's fence, and describe it for the manifest."""
+    views = job.params.get("views", [])
+    files = []
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+        numbered = re.fullmatch(r"(.+)_(\d{3})", path.stem)
+        files.append({
+            "name": path.name,
+            "kind": numbered[1] if numbered else path.stem,
+            "media_type": _MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or _BYTES,
+            "view": views[int(numbered[2])] if numbered and int(numbered[2]) < len(views) else None,
+            **_artifacts.put_file(job_key(job.id, job.fence, path.name), path),
+        })
+    return files
+
+
+def _provenance(job: Job) -> dict[str, Any]:
+    config = job.params.get("config", job.params)
+    return {
+        "code_version": version("sdfsrn"), "torch_version": version("torch"), "seed": config.get("seed"),
+        "device": str(pick_device("auto")), "model_digest": job.source["sha256"] if job.source else None,
+    }
+
+
+def _problem(job: Job, error: Exception) -> dict[str, Any]:
+    kind = type(error).__name__
+    expected = isinstance(error, ReconstructionFailed | TrainingCollapsed | ValueError)
+    return {
+        "type": "urn:sdfsrn:problem:" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind).lower(),
+        "title": f"The {job.type} failed", "detail": str(error) if expected else f"{kind}: {error}",
+    }
+
+
+def _scratch_folder(job: Job) -> Path:
+    return _settings.data / "scratch" / f"{job.id}-{job.fence}" / "work"
+
+
+@contextmanager
+def _scratch(job: Job) -> Iterator[Path]:
+    folder = _scratch_folder(job)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _remove_leftovers() -> None:
+    """Remove the scratch folders of claims that nobody holds: their process was killed."""
+    root = _settings.data / "scratch"
+    for folder in root.iterdir() if root.is_dir() else ():
+        job_id, _, fence = folder.name.partition("-")
+        job = _jobs.get(job_id)
+        if job is None or job.status not in ("running", "cancelling") or str(job.fence) != fence:
+            shutil.rmtree(folder, ignore_errors=True)
