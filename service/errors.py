@@ -18,7 +18,7 @@ from service.artifacts import StorageError
 _log = logging.getLogger(__name__)
 
 # Parts of a location that name a place in our types, not a field of the request.
-_WITHIN_TYPES = ("tuple[", "function-", "list[", "model-type")
+_WITHIN_TYPES = ("(", "tuple[", "function-", "list[")
 
 
 class Problem(HTTPException):
@@ -57,7 +57,11 @@ def problem_of_validation(error: ValidationError) -> Problem:
 
 def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict[str, str]]:
     """pydantic's findings as fields and messages; what was sent is not sent back."""
-    return [{"field": _place(error["loc"], skip), "message": str(error["msg"])} for error in errors]
+    return [
+        {"field": "body" if error["type"] == "json_invalid" else _place(error["loc"], skip),
+         "message": str(error["msg"]).removeprefix("Value error, ")}
+        for error in errors
+    ]
 
 
 def install(app: FastAPI) -> None:

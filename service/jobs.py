@@ -158,7 +158,7 @@ local id, status = ARGV[1], ARGV[3]
 if not holds(id, ARGV[2]) then return 0 end
 if redis.call('HGET', job(id), 'status') == 'cancelling' then
   status = 'cancelled'
-else
+elseif #ARGV > 4 then
   redis.call('HSET', job(id), unpack(ARGV, 5))
 end
 finish(id, status, ARGV[4])
@@ -231,7 +231,7 @@ class Jobs:
 
     def create(self, job: Job) -> None:
         """Write the record and put it in its queue, in one step."""
-        values = {name: getattr(job, name) for name in _TEXT_FIELDS}
+        values = {name: value for name in _TEXT_FIELDS if (value := getattr(job, name)) is not None}
         values |= {name: _dump(getattr(job, name)) for name in _JSON_FIELDS}
         self._run("create", job.id, job.queue, *_flat(values))
 
@@ -266,8 +266,8 @@ class Jobs:
 
     def finish(self, job: Job, status: Status, **values: Any) -> bool:
         """End the job and publish `files`, `metrics`, `error`, `provenance` with it; False if the claim is lost."""
-        dumped = {name: _dump(value) for name, value in values.items()}
-        return bool(self._run("finish", job.id, job.fence, status, now(), *_flat(dumped | {"fence": job.fence})))
+        dumped = _flat({name: _dump(value) for name, value in values.items()})
+        return bool(self._run("finish", job.id, job.fence, status, now(), *dumped))
 
     def cancel(self, job_id: str) -> Status | None:
         """End a waiting job, ask a running one to end; the status it had, None if there is no such job."""
@@ -344,13 +344,13 @@ def _key(job_id: str) -> str:
 
 
 def _parse(record: dict[str, str], position: int | None) -> Job:
-    values: dict[str, Any] = {name: record[name] or None for name in _TEXT_FIELDS if name in record}
+    values: dict[str, Any] = {name: record[name] for name in _TEXT_FIELDS if name in record}
     values |= {name: json.loads(record[name]) for name in _JSON_FIELDS if name in record}
     return Job(**values, fence=int(record.get("fence", 0)), attempt=int(record.get("attempt", 0)), position=position)
 
 
 def _flat(values: dict[str, Any]) -> list[Any]:
-    return [part for name, value in values.items() for part in (name, "" if value is None else value)]
+    return [part for item in values.items() for part in item]
 
 
 def _dump(value: Any) -> str:

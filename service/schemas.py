@@ -5,21 +5,49 @@ have one home, and a request is checked against the very limits that the library
 """
 
 import dataclasses
+import re
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData, View
 from service.jobs import Job, JobType, Status
 
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 _MAX_METADATA = 50
+_MAX_TEXT = 1000
 
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, str) and len(value) <= _MAX_TEXT and not _SURROGATE.search(value):
+        return value
+    if value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) <= _MAX_NUMBER):
+        return value
+    raise ValueError(f"must be a text of at most {_MAX_TEXT} characters, a number within 2^53, true, false or null")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_NUMBER = 2.0**53
+Scalar = Annotated[
+    Any, BeforeValidator(_scalar),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"], "maxLength": _MAX_TEXT}),
+]
 Metadata = Annotated[
-    dict[Annotated[str, StringConstraints(min_length=1, max_length=100)],
-         Annotated[str, StringConstraints(max_length=1000)] | Annotated[int, Strict(), Field(ge=-(2**53), le=2**53)]
-         | Annotated[float, Strict()] | Annotated[bool, Strict()] | None],
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], Scalar],
     Field(max_length=_MAX_METADATA, description="the caller's own names and values"),
 ]
 
@@ -60,12 +88,18 @@ class Ring(BaseModel):
     elevation_deg: Annotated[float, Strict()] = Field(default=20.0, ge=-90, le=90, description="degrees")
 
 
+def _ring_or_list(listed: Any) -> Any:
+    """Told apart by form, so that an error speaks of what was meant; tags in parentheses are no part of its place."""
+    tagged = Annotated[Ring, Tag("(ring)")] | Annotated[listed, Tag("(list)")]
+    return Annotated[tagged, Discriminator(lambda value: "(ring)" if isinstance(value, dict) else "(list)")]
+
+
 def reconstruction_schema() -> type[BaseModel]:
     """Everything in the form beside the files."""
     views = next(spec for spec in dataclasses.fields(ReconstructionConfig) if spec.name == "views")
     return model_of(
         ReconstructionConfig,
-        views=(Ring | _schema_type(views.type), _field(views)),
+        views=(_ring_or_list(_schema_type(views.type)), _field(views)),
         model=(Annotated[str, StringConstraints(max_length=200)],
                Field("default", description="name, name@version, or job:{id} of a training that succeeded")),
         metadata=(Metadata, Field(default_factory=dict)),
@@ -223,6 +257,6 @@ def _progress(job: Job) -> Progress:
         total = int(job.progress.get("total", 1))
         return Progress(phase="done", step=total, total=total, fraction=1.0, eta_s=0.0)
     if not job.progress:
-        phase = "waiting" if job.status == "queued" else "starting"
+        phase = {"queued": "waiting", "running": "starting"}.get(job.status, job.status)
         return Progress(phase=phase, step=0, total=0, fraction=0.0, eta_s=None)
     return Progress(**job.progress)

@@ -36,6 +36,7 @@ class Claim:
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat {job.id}", daemon=True)
         self._eta = Eta()
         self._reported = ("", 0.0)
+        self._metrics: dict[str, float] = {}
 
     def __enter__(self) -> "Claim":
         self._thread.start()
@@ -54,12 +55,13 @@ class Claim:
         if phase == phase_before and step < total and time.monotonic() - at < PROGRESS_EVERY_S:
             return
         self._reported = (phase, time.monotonic())
+        self._metrics = metrics or self._metrics
         report = {
             "phase": phase, "step": step, "total": total, "fraction": min(1.0, step / total) if total else 0.0,
             "eta_s": self._eta.left_s(phase, step, total),
         }
         try:
-            self._jobs.progress(self.job, report, metrics or {})
+            self._jobs.progress(self.job, report, self._metrics)
         except redis.RedisError as error:
             _log.warning("progress of job %s was not heard: %s", self.job.id, error)
 

@@ -12,11 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sdfsrn.config import ReconstructionConfig, SyntheticData, View
+from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData, View
 from sdfsrn.device import pick_device
 from sdfsrn.images import read_picture
 from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
-from sdfsrn.training import METHODS, TrainingCollapsed
+from sdfsrn.training import TrainingCollapsed, trainer
 from service.artifacts import Artifacts, job_key
 from service.jobs import Job, Jobs, connect
 from service.queue import RECONSTRUCTION
@@ -84,12 +85,11 @@ def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
 
 def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
-    config_type, train = METHODS[job.params["method"]]
+    method = job.params["method"]
     dataset = {name: value for name, value in job.params["dataset"].items() if name != "type"}
     data = SyntheticData(**{**dataset, "families": tuple(dataset["families"])})
     start = _fetched(job.checkpoint, folder.with_suffix(".resume")) if job.checkpoint else None
     parent = _fetched(job.source, folder.with_suffix(".parent")) if job.source and not start else None
-    optional = {"init_from": parent} if parent else {}
     last_key = job.checkpoint["key"] if job.checkpoint else None
 
     def on_checkpoint(path: Path, step: int) -> None:
@@ -101,11 +101,12 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
             _artifacts.remove(last_key)
         last_key = stored["key"]
 
-    metrics = train(
-        config_type(**job.params["config"]), data, folder,
-        resume_from=start, progress=claim.progress, on_checkpoint=on_checkpoint, **optional,
+    metrics = trainer(method)(
+        METHODS[method](**job.params["config"]), data, folder,
+        resume_from=start, init_from=parent, progress=claim.progress, on_checkpoint=on_checkpoint,
     )
-    return {"metrics": metrics, "provenance": _provenance(job)}
+    digest = Checkpoint.load(folder / "checkpoint.safetensors").dataset_digest
+    return {"metrics": metrics, "provenance": _provenance(job) | {"dataset_digest": digest}}
 
 
 _RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {"reconstruction": _reconstruct, "training": _train}

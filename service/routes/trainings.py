@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from sdfsrn.config import METHODS, SyntheticData
 from service.context import Context, ContextOf
 from service.errors import Problem
 from service.jobs import Job, new_id, now
@@ -29,12 +30,23 @@ async def create_training(
 ) -> Response:
     """Check everything, queue the job."""
     wanted = body or TrainingRequest()
+    _check(wanted)
     model, source = await run_in_threadpool(_start, context, wanted.from_checkpoint)
     job = Job(
         id=new_id(), type="training", queue=TRAINING, created_at=now(), metadata=wanted.metadata,
         model=model, source=source, params=wanted.model_dump(mode="json", exclude={"metadata"}),
     )
     return await submit(context, request, job)
+
+
+def _check(wanted: TrainingRequest) -> None:
+    """What no single field shows: the library looks at the whole."""
+    parts = {"dataset": (SyntheticData, {"type"}), "config": (METHODS[wanted.method], set())}
+    for part, (make, without) in parts.items():
+        try:
+            make(**getattr(wanted, part).model_dump(exclude=without))
+        except ValueError as error:
+            raise Problem(422, str(error), field=f"{part}.{str(error).split()[0]}") from None
 
 
 def _start(context: Context, start: CheckpointSource | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
