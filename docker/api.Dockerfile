@@ -24,8 +24,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/data/home \
     TMPDIR=/data/tmp \
-    SDFSRN_DATA=/data
+    SDFSRN_DATA=/data \
+    SDFSRN_HOST=0.0.0.0
 WORKDIR /data
 USER 10001:10001
 EXPOSE 8000
-CMD ["python", "-m", "uvicorn", "service.app:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--no-server-header"]
+CMD ["python", "-m", "service.serve"]

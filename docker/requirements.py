@@ -1,8 +1,9 @@
-"""Print what pyproject.toml requires, with the extras named as arguments: an image's dependency layer needs no source."""
+"""Print what pyproject.toml requires with the extras named as arguments: an image's dependency layer needs no source."""
 
 import sys
 import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-print(*project["dependencies"], *(line for extra in sys.argv[1:] for line in project["optional-dependencies"][extra]), sep="\n")
+extras = [line for extra in sys.argv[1:] for line in project["optional-dependencies"][extra]]
+print(*project["dependencies"], *extras, sep="\n")

@@ -3,7 +3,7 @@
 #   TORCH_BUILD       cpu (default) or cuda: what the image is to hold. A cuda image is refused when pip found no CUDA wheel.
 #   TORCH_INDEX_URL   an additional package index for torch; empty means the default one. On Linux the default index has
 #                     the CUDA wheel (several GB; it runs without a GPU too). The CPU wheel has an index of its own, which
-#                     the install page of PyTorch names for "Pip, Linux, CPU": with it the image is a quarter of the size.
+#                     the install page of PyTorch names for "Pip, Linux, CPU": with it the image is far smaller.
 FROM python:3.11-slim-bookworm AS dependencies
 ARG TORCH_BUILD=cpu
 ARG TORCH_INDEX_URL=
