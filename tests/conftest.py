@@ -1,0 +1,122 @@
+"""A running service for the tests that need one: the real broker, keeper, workers and HTTP server, on a free port."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from PIL import Image, ImageDraw
+
+from service.jobs import Jobs, connect
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+# Small, gentle enough not to collapse, with a checkpoint after every second pass.
+SMALL_TRAINING = {
+    "dataset": {"n_shapes": 4},
+    "config": {"epochs": 4, "checkpoint_every": 2, "n_rays": 32, "n_samples": 8, "learning_rate": 1e-5},
+}
+
+
+@dataclass
+class Stack:
+    """One running service: its process, its address, and a client of it."""
+
+    process: "subprocess.Popen[str]"
+    data: Path
+    client: httpx.Client
+
+    def settings(self) -> Settings:
+        """The settings that its processes have."""
+        return Settings(data=self.data)
+
+    def jobs(self) -> Jobs:
+        """Its job records."""
+        return Jobs(connect(self.settings()))
+
+    def worker(self, queue: str) -> psutil.Process:
+        """The main process of the worker of a queue."""
+        return next(child for child in psutil.Process(self.process.pid).children()
+                    if child.cmdline()[-4:] == ["-m", "worker", "--queue", queue] or f"--queue {queue}" in
+                    " ".join(child.cmdline()))
+
+    def worker_child(self, queue: str) -> psutil.Process:
+        """The process that does the work."""
+        return max(self.worker(queue).children(), key=lambda child: child.memory_info().rss)
+
+    def wait_for(self, job_id: str, until: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
+        """Ask for the job until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            envelope: dict[str, Any] = self.client.get(f"/v1/jobs/{job_id}").json()
+            if until(envelope):
+                return envelope
+            time.sleep(0.1)
+        raise AssertionError(f"not within {seconds} s: {envelope}")
+
+    def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+        """The job's envelope when it has ended."""
+        return self.wait_for(job_id, lambda job: job["status"] in ("succeeded", "failed", "cancelled"), seconds)
+
+
+def start_stack(data: Path) -> Stack:
+    """Start a service on a data folder and wait until it is ready."""
+    log = (data.parent / f"{data.name}.log").open("a")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", "0"], cwd=ROOT, env={**os.environ, "SDFSRN_DATA": str(data)},
+        stdout=subprocess.PIPE, stderr=log, text=True,
+    )
+    log.close()
+    assert process.stdout is not None
+    address = ""
+    for line in process.stdout:
+        if line.startswith("address:"):
+            address = line.split()[-1]
+        if line.startswith("ready:"):
+            return Stack(process, data, httpx.Client(base_url=address, timeout=90, trust_env=False))
+    raise AssertionError(f"the service did not start: {(data.parent / f'{data.name}.log').read_text()[-3000:]}")
+
+
+def stop_stack(stack: Stack) -> None:
+    """End it in order; nothing of it may remain."""
+    stack.client.close()
+    family = psutil.Process(stack.process.pid).children(recursive=True) if stack.process.poll() is None else []
+    stack.process.send_signal(signal.SIGTERM)
+    stack.process.wait(30)
+    _, left = psutil.wait_procs(family, timeout=5)
+    assert not left, left
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One service for all tests that do not end it."""
+    running = start_stack(tmp_path_factory.mktemp("service") / "data")
+    yield running
+    stop_stack(running)
+
+
+@pytest.fixture
+def client(stack: Stack) -> httpx.Client:
+    """A client of the running service."""
+    return stack.client
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """A shaded ball before nothing, as PNG."""
+    image = Image.new("RGBA", (96, 96))
+    draw = ImageDraw.Draw(image)
+    for inset in range(24):
+        draw.ellipse((20 + inset, 20 + inset, 76 - inset, 76 - inset), fill=(90 + 5 * inset, 60 + 3 * inset, 50, 255))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
