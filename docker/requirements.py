@@ -1,4 +1,4 @@
-"""Print what pyproject.toml requires with the extras named as arguments: an image's dependency layer needs no source."""
+"""Print what pyproject.toml requires with the named extras: an image's dependency layer needs no source."""
 
 import sys
 import tomllib

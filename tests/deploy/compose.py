@@ -20,7 +20,8 @@ def find_compose() -> list[str]:
     engine = subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True)
     if engine.returncode != 0:
         place = os.environ.get("DOCKER_HOST", "the local socket")
-        raise NoEngineError(f"no Docker engine answers at {place}; start one, or set DOCKER_HOST\n{engine.stderr.strip()}")
+        why = engine.stderr.strip()
+        raise NoEngineError(f"no Docker engine answers at {place}; start one, or set DOCKER_HOST\n{why}")
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
             return command
