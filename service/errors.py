@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from sdfsrn.images import ImageError
 from service.artifacts import StorageError
 
+_MAX_ERRORS = 20
 _log = logging.getLogger(__name__)
 
 # Parts of a location that name a place in our types, not a field of the request.
@@ -60,7 +61,7 @@ def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict
     return [
         {"field": "body" if error["type"] == "json_invalid" else _place(error["loc"], skip),
          "message": str(error["msg"]).removeprefix("Value error, ")}
-        for error in errors
+        for error in errors[:_MAX_ERRORS]
     ]
 
 

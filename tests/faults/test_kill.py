@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Stack, start_stack
 
-TRAINING = {"dataset": {"n_shapes": 4}, "config": {"epochs": 400, "checkpoint_every": 5, "n_rays": 16, "n_samples": 4,
+TRAINING = {"dataset": {"n_shapes": 4}, "config": {"epochs": 120, "checkpoint_every": 5, "n_rays": 16, "n_samples": 4,
                                                   "learning_rate": 1e-6}}
 
 

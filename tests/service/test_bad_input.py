@@ -73,7 +73,7 @@ def test_no_image(client: httpx.Client) -> None:
 @pytest.mark.parametrize(("name", "value", "field"), [
     ("views", "sideways", "views"),
     ("views", '{"count": 10000}', "views"),
-    ("views", json.dumps([{"azimuth_deg": i, "elevation_deg": 0} for i in range(4000)]), "views"),
+    ("views", json.dumps([{"azimuth_deg": i % 360, "elevation_deg": 0} for i in range(4000)]), "views"),
     ("views", '[{"azimuth_deg": NaN, "elevation_deg": 0}]', "views"),
     ("views", '[{"azimuth_deg": 1e999, "elevation_deg": 0}]', "views.0.azimuth_deg"),
     ("views", '[{"azimuth_deg": 0, "elevation_deg": 91}]', "views.0.elevation_deg"),
