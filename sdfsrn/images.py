@@ -125,3 +125,24 @@ def _plain_background_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     sizes: NDArray[Any] = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(ndimage.binary_fill_holes(labels == sizes.argmax()), dtype=np.bool_)
+
+
+def mask_circle(mask: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Centre x and y and the radius of a mask, pixels; the radius is sqrt(2) x RMS distance from the centre, a disc's own."""
+    y, x = np.nonzero(mask)
+    radius = float(np.sqrt(2 * (x.var() + y.var())))
+    return float(x.mean()) + 0.5, float(y.mean()) + 0.5, max(radius, 1.0)
+
+
+def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
+    """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
+    x, y, radius = mask_circle(picture.mask)
+    half = radius / mask_radius / 2
+    height, width = picture.mask.shape
+    pad = int(np.ceil(max(0.0, half - x, half - y, x + half - width, y + half - height))) + 1
+    rgb = np.pad(picture.rgb * picture.mask[..., None], ((pad, pad), (pad, pad), (0, 0)))
+    box = (x - half + pad, y - half + pad, x + half + pad, y + half + pad)
+    small = Image.fromarray(rgb).resize((size, size), Image.Resampling.BOX, box=box)
+    mask = Image.fromarray(np.pad(picture.mask, pad).astype(np.uint8) * 255)
+    return Picture(np.asarray(small), np.asarray(mask.resize((size, size), Image.Resampling.BOX, box=box)) > 127)
+

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 
+from service import lifeline
 from service.jobs import Jobs, connect
 from service.settings import Settings
 
@@ -74,6 +75,7 @@ def start_stack(data: Path) -> Stack:
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "--port", "0"], cwd=ROOT, env={**os.environ, "SDFSRN_DATA": str(data)},
         stdout=subprocess.PIPE, stderr=log, text=True,
+        preexec_fn=lifeline.kernel_signal_on_parent_death,
     )
     log.close()
     assert process.stdout is not None

@@ -1,6 +1,5 @@
 """The unit sphere that every shape lies in."""
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -18,9 +17,3 @@ def unit_sphere_interval(
     near, far = (middle - half).clamp(min=0), (middle + half).clamp(min=0)
     return near, far, (half_squared > 0) & (far > 0)
 
-
-def distance_to_sphere(rays_o: Float[Tensor, "... 3"], rays_d: Float[Tensor, "... 3"]) -> Float[Tensor, "..."]:
-    """How far a ray passes outside the unit sphere: a lower bound of the distance of any shape, 0 for rays that meet it."""
-    t = -(rays_o * rays_d).sum(-1)
-    nearest = rays_o + t.clamp(min=0)[..., None] * rays_d
-    return (torch.linalg.vector_norm(nearest, dim=-1) - 1).clamp(min=0)

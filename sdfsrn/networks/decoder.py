@@ -34,7 +34,7 @@ class Decoder(nn.Module):
         for layer in (self.point_in, self.second, self.third, self.fourth):
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / hidden_dim))
         for latent_layer in (self.latent_in, self.latent_skip):
-            nn.init.normal_(latent_layer.weight, 0.0, 0.1 / math.sqrt(hidden_dim))
+            nn.init.normal_(latent_layer.weight, 0.0, 0.2 / math.sqrt(hidden_dim))
         nn.init.zeros_(self.point_skip.weight)
         nn.init.normal_(self.out.weight, math.sqrt(math.pi / hidden_dim), 1e-4)
         nn.init.constant_(self.out.bias, -START_RADIUS)

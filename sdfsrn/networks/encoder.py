@@ -20,6 +20,12 @@ class Encoder(nn.Module):
             nn.Linear(256 * (IMAGE_SIZE // 16) ** 2, 256), nn.ReLU(), nn.Linear(256, latent_dim)
         )
 
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                # torch's default shrinks the signal layer by layer until all pictures have one latent
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
     def forward(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch latent_dim"]:
-        latent: Tensor = self.head(self.convolutions(images * 2 - 1).flatten(1))
+        latent: Tensor = self.head(self.convolutions(images).flatten(1))
         return latent

@@ -9,11 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.geometry.bounds import distance_to_sphere, unit_sphere_interval
+from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.rendering import Sdf
 
 # Points evaluated at once without a graph: small enough for the activations to stay in the processor's cache.
 CHUNK = 16_384
+
+# The signed distance of rays that miss the unit sphere: far outside at any temperature in use.
+MISS = 1.0
 
 
 def evaluate(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
@@ -54,13 +57,13 @@ def ray_minimum(
 ) -> Float[Tensor, "batch n"]:
     """The smallest signed distance among each ray's samples, differentiable in whatever `sdf` depends on (not in the rays).
 
-    A ray that misses the unit sphere gets the distance by which it does, a constant.
+    A ray that misses the unit sphere meets nothing and gets the constant MISS.
     """
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
     t = stratified(near, far, n_samples, generator)
     t_picked, _ = pick_minimum(sdf, rays_o, rays_d, t)
     picked = sdf(rays_o + t_picked[..., None] * rays_d)
-    return torch.where(meets, picked, distance_to_sphere(rays_o, rays_d) + 1e-3)
+    return torch.where(meets, picked, torch.full_like(picked, MISS))
 
 
 def soft_silhouette(min_sdf: Float[Tensor, "..."], temperature: float) -> Float[Tensor, "..."]:

@@ -20,8 +20,8 @@ def silhouette_loss(
 
 
 def bound_loss(sdf: Float[Tensor, "batch n"], bound: Float[Tensor, "batch n"]) -> Float[Tensor, ""]:
-    """How far the field stays below a known lower bound of it (SDF-SRN, Lin et al. 2020, eq. 8)."""
-    return functional.relu(bound - sdf).mean()
+    """How far the field stays below a known lower bound of it (SDF-SRN, Lin et al. 2020, eq. 8); a bound of 0 says nothing."""
+    return (functional.relu(bound - sdf) * (bound > 0)).mean()
 
 
 def eikonal_loss(gradient: Float[Tensor, "batch n 3"]) -> Float[Tensor, ""]:

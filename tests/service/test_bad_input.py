@@ -46,7 +46,7 @@ def assert_problem(answer: httpx.Response, field: str, status: tuple[int, ...] =
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert {"type", "title", "status", "detail"} <= set(problem)
-    assert [error["field"] for error in problem["errors"]][0] == field, problem
+    assert problem["errors"][0]["field"] == field, problem
 
 
 @pytest.mark.parametrize(("image", "status"), [
@@ -149,7 +149,9 @@ def test_hosts_and_origins(client: httpx.Client) -> None:
     assert client.get("/healthz", headers={"Origin": "http://localhost:1234"}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs/nothing", "/v1/jobs/%00", "/v1/jobs/" + "0" * 26, "/v1/models/x", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs/nothing", "/v1/jobs/%00", "/v1/jobs/" + "0" * 26, "/v1/models/x", "/nowhere"]
+)
 def test_unknown(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 404
     assert client.get(path).headers["content-type"] == "application/problem+json"

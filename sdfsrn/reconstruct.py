@@ -1,0 +1,271 @@
+"""From one picture to a shape: latent, the view it was taken from, silhouettes, depth, normals and a mesh at any angle."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.config import ReconstructionConfig, View, ring
+from sdfsrn.device import pick_device
+from sdfsrn.evaluation.metrics import iou
+from sdfsrn.geometry.bounds import unit_sphere_interval
+from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
+from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
+from sdfsrn.images import Picture, crop_to_radius
+from sdfsrn.networks.encoder import IMAGE_SIZE
+from sdfsrn.rendering import Sdf
+from sdfsrn.rendering.grids import GridField
+from sdfsrn.rendering.silhouettes import evaluate, pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.views import Camera, minimum_picture, surface_picture
+from sdfsrn.training.losses import silhouette_loss
+
+MESH_RESOLUTION = 128
+SDF_GRID_RESOLUTION = 64
+TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
+SEARCH_SIZE = 24  # pixels per side of the pictures that the view is searched with
+REFINE_RAYS, REFINE_RATE, REFINE_PRIOR = 512, 5e-3, 1e-3
+
+# phase, step, total; may raise, which is how a caller stops a reconstruction
+Progress = Callable[[str, int, int], None]
+
+
+class ReconstructionFailed(RuntimeError):
+    """The model ran but found no surface."""
+
+
+class Reconstructor:
+    """A loaded model that turns pictures into shapes."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        self.checkpoint = checkpoint
+        self.model = checkpoint.model(device)
+        self.device = device
+
+    @classmethod
+    def load(cls, checkpoint: Path, device: str = "auto") -> "Reconstructor":
+        """Read a checkpoint. Raises ValueError for a file that is none."""
+        return cls(Checkpoint.load(checkpoint), pick_device(device))
+
+    def run(
+        self,
+        picture: Picture,
+        config: ReconstructionConfig,
+        folder: Path,
+        progress: Progress = lambda phase, step, total: None,
+    ) -> dict[str, Any]:
+        """Write the asked artifacts and result.json into `folder`; returns the metrics.
+
+        The picture is scaled so that its mask has the mean radius of the training masks: its true size is unknown.
+        Raises ReconstructionFailed when the shape found is empty.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        clock = Stopwatch()
+        progress("encoding", 0, 1)
+        with clock.measure("encode"):
+            crop = crop_to_radius(picture, self.checkpoint.mask_radius, IMAGE_SIZE)
+            latent = self.encode(crop)
+        with clock.measure("view"):
+            sdf, grid = self._field(latent)
+            view = config.input_view or self.estimate_view(grid, crop)
+        if config.refine_steps:
+            with clock.measure("refine"):
+                latent = self.refine(latent, crop, view, config, progress)
+                sdf, grid = self._field(latent)
+                view = config.input_view or self.estimate_view(grid, crop)
+        camera_distance = config.camera_distance or self.checkpoint.camera_distance
+        fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
+        offset = view.azimuth_deg if config.frame == "input" else 0.0
+        views = [View(asked.azimuth_deg + offset, asked.elevation_deg) for asked in config.views]
+        camera = self._camera(views, camera_distance, fovy_deg, config.size)
+        self._write_views(sdf, grid, camera, config, folder, clock, progress)
+        if "mesh" in config.outputs:
+            with clock.measure("mesh"):
+                progress("mesh", 0, 1)
+                save_mesh(self.mesh(sdf), folder / f"mesh.{config.mesh_format}")
+        if "turntable" in config.outputs:
+            with clock.measure("turntable"):
+                progress("turntable", 0, 1)
+                self._write_turntable(sdf, grid, camera_distance, fovy_deg, folder / "turntable.gif")
+        if "sdf_grid" in config.outputs:
+            values = sample_grid(lambda points: evaluate(sdf, points), SDF_GRID_RESOLUTION, self.device)
+            np.save(folder / "sdf_grid.npy", values.cpu().numpy())
+        metrics = {
+            "input_iou": self.input_iou(sdf, grid, crop, view),
+            "input_view": {**asdict(view), "estimated": config.input_view is None},
+        }
+        result = metrics | {
+            "latent": latent[0].tolist(),
+            "views": [
+                {**asdict(each), "c2w": pose.tolist(), "K": intrinsics(fovy_deg, config.size)}
+                for each, pose in zip(views, camera.c2w, strict=True)
+            ],
+            "scale": "unknown",
+            "grid_bound": BOUND,
+            "timings_ms": clock.timings_ms,
+        }
+        (folder / "result.json").write_text(json.dumps(result, indent=1))
+        return metrics | {"timings_ms": clock.timings_ms}
+
+    def encode(self, crop: Picture) -> Float[Tensor, "1 latent_dim"]:
+        """The latent of a 64 x 64 picture of an object on black."""
+        image = torch.from_numpy(crop.rgb.copy()).permute(2, 0, 1)[None].float() / 255
+        with torch.no_grad():
+            latent: Tensor = self.model.encoder(image.to(self.device))
+        return latent
+
+    def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:
+        sdf = self.model.sdf(latent)
+        grid = GridField(sdf, device=self.device)
+        if bool((grid.values >= 0).all()):
+            raise ReconstructionFailed(
+                "the model found no shape in this picture: its field has no inside. Send a picture that resembles the "
+                "model's training data, or train a model on your own"
+            )
+        return sdf, grid
+
+    def _camera(self, views: list[View], camera_distance: float, fovy_deg: float, size: int) -> Camera:
+        azimuth = torch.tensor([view.azimuth_deg for view in views])
+        elevation = torch.tensor([view.elevation_deg for view in views])
+        return Camera(orbit_c2w(azimuth, elevation, camera_distance).to(self.device), fovy_deg, size)
+
+    def estimate_view(self, grid: GridField, crop: Picture) -> View:
+        """The orbit view whose silhouette agrees best with the mask: a coarse search over the upper orbit, then three finer ones."""
+        candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in (-10.0, 5.0, 20.0, 35.0)]
+        best = self._best_view(grid, crop, candidates)
+        for step_deg in (8.0, 4.0, 2.0):
+            around = [
+                View(best.azimuth_deg + step_deg * i, min(90.0, max(-90.0, best.elevation_deg + step_deg * j)))
+                for i in (-1, 0, 1) for j in (-1, 0, 1)
+            ]
+            best = self._best_view(grid, crop, around)
+        return View(best.azimuth_deg % 360, best.elevation_deg)
+
+    def _best_view(self, grid: GridField, crop: Picture, candidates: list[View]) -> View:
+        mask = Image.fromarray(crop.mask).convert("L").resize((SEARCH_SIZE, SEARCH_SIZE), Image.Resampling.BOX)
+        target = torch.from_numpy(np.asarray(mask) / np.float32(255)).to(self.device).reshape(1, -1)
+        camera = self._camera(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE)
+        rays_o, rays_d = camera.rays()
+        near, far, _ = unit_sphere_interval(rays_o, rays_d)
+        _, minima = pick_minimum(grid, rays_o, rays_d, stratified(near, far, SEARCH_SIZE, None))
+        # soft over half a pixel, so that views between pixels can be told apart
+        soft = soft_silhouette(minima.view(len(candidates), -1), camera.pixel_width() / 4)
+        agreement = torch.minimum(soft, target).sum(1) / torch.maximum(soft, target).sum(1)
+        return candidates[int(agreement.argmax())]
+
+    def refine(
+        self, latent: Tensor, crop: Picture, view: View, config: ReconstructionConfig, progress: Progress
+    ) -> Float[Tensor, "1 latent_dim"]:
+        """Move the latent so that the silhouette at the picture's view agrees with its mask, staying near where it was.
+
+        DeepSDF's latent optimisation (Park et al. 2019, eq. 10) with a silhouette in place of distances.
+        """
+        generator = torch.Generator().manual_seed(config.seed)
+        c2w = self._camera([view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE).c2w
+        rays_o, rays_d = pixel_rays(c2w, self.checkpoint.fovy_deg, IMAGE_SIZE)
+        _, _, meets = unit_sphere_interval(rays_o, rays_d)
+        candidates = meets[0].nonzero()[:, 0].cpu()
+        inside = torch.from_numpy(crop.mask).reshape(1, -1).to(self.device)
+        start = latent.detach()
+        moved = start.clone().requires_grad_()
+        optimizer = torch.optim.Adam([moved], lr=REFINE_RATE)
+        for step in range(config.refine_steps):
+            progress("refining", step, config.refine_steps)
+            pixel = candidates[torch.randint(len(candidates), (REFINE_RAYS,), generator=generator)].to(self.device)
+            minima = ray_minimum(self.model.sdf(moved), rays_o[:, pixel], rays_d[:, pixel], 32, generator)
+            loss = silhouette_loss(minima, inside[:, pixel], 2 * self.checkpoint.temperature)
+            loss = loss + REFINE_PRIOR * (moved - start).square().mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return moved.detach()
+
+    def input_iou(self, sdf: Sdf, grid: GridField, crop: Picture, view: View) -> float:
+        """IoU of the rendered and the given mask at the picture's view."""
+        camera = self._camera([view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE)
+        rendered: Bool[Tensor, "1 n"] = (minimum_picture(sdf, grid, camera) < 0).reshape(1, -1).cpu()
+        return float(iou(rendered, torch.from_numpy(crop.mask).reshape(1, -1))[0])
+
+    def mesh(self, sdf: Sdf) -> Any:
+        """The watertight surface, a trimesh.Trimesh in scene units. Raises ReconstructionFailed when it is empty."""
+        try:
+            return extract_mesh(sample_grid(lambda points: evaluate(sdf, points), MESH_RESOLUTION, self.device))
+        except EmptySurface as error:
+            raise ReconstructionFailed(str(error)) from error
+
+    def _write_views(
+        self, sdf: Sdf, grid: GridField, camera: Camera, config: ReconstructionConfig, folder: Path,
+        clock: "Stopwatch", progress: Progress,
+    ) -> None:
+        with_surface = {"depth", "normals"} & set(config.outputs)
+        sheet = []
+        for i in range(len(camera.c2w)):
+            progress("rendering", i, len(camera.c2w))
+            one = Camera(camera.c2w[i : i + 1], camera.fovy_deg, camera.size)
+            with clock.measure("silhouettes"):
+                silhouette = _antialiased(sdf, grid, one)[0]
+                if "silhouettes" in config.outputs:
+                    Image.fromarray(silhouette).save(folder / f"silhouette_{i:03d}.png")
+            sheet.append(silhouette)
+            if with_surface:
+                with clock.measure("surfaces"):
+                    surface = surface_picture(sdf, grid, one)
+                    if "depth" in config.outputs:
+                        np.save(folder / f"depth_{i:03d}.npy", surface.depth[0].cpu().numpy().astype(np.float32))
+                    if "normals" in config.outputs:
+                        shown = (surface.normals[0] * 0.5 + 0.5) * surface.hit[0][..., None]
+                        Image.fromarray((shown.cpu().numpy() * 255).round().astype(np.uint8)).save(folder / f"normals_{i:03d}.png")
+        with clock.measure("contact_sheet"):
+            _contact_sheet(sheet).save(folder / "contact_sheet.png")
+
+    def _write_turntable(self, sdf: Sdf, grid: GridField, camera_distance: float, fovy_deg: float, path: Path) -> None:
+        camera = self._camera(list(ring(TURNTABLE_VIEWS, 20.0)), camera_distance, fovy_deg, TURNTABLE_SIZE)
+        surface = surface_picture(sdf, grid, camera)
+        light = torch.nn.functional.normalize(camera.c2w[:, :3, :3] @ torch.tensor([0.3, 0.5, 1.0], device=self.device), dim=-1)
+        lambert = (surface.normals * light[:, None, None]).sum(-1).clamp(min=0)
+        frames = ((0.25 + 0.75 * lambert) * surface.hit * 255).round().to(torch.uint8).cpu().numpy()
+        first, *rest = [Image.fromarray(frame) for frame in frames]
+        first.save(path, save_all=True, append_images=rest, duration=80, loop=0)
+
+
+def _antialiased(sdf: Sdf, grid: GridField, camera: Camera) -> np.ndarray:
+    """8-bit silhouettes, 255 = object, the outline softened over about one pixel; 128 and above is inside."""
+    minima = minimum_picture(sdf, grid, camera)
+    return (soft_silhouette(minima, camera.pixel_width() / 4) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def _contact_sheet(pictures: list[np.ndarray], columns: int = 6, gap: int = 4) -> Image.Image:
+    """All silhouettes on one page, reduced to at most 256 pixels each."""
+    thumbnails = [Image.fromarray(picture) for picture in pictures]
+    side = min(256, thumbnails[0].width)
+    columns = min(columns, len(thumbnails))
+    rows = -(-len(thumbnails) // columns)
+    sheet = Image.new("L", (columns * (side + gap) + gap, rows * (side + gap) + gap), 96)
+    for i, picture in enumerate(thumbnails):
+        place = (gap + i % columns * (side + gap), gap + i // columns * (side + gap))
+        sheet.paste(picture.resize((side, side), Image.Resampling.BOX), place)
+    return sheet
+
+
+class Stopwatch:
+    """Milliseconds spent per part of the work."""
+
+    def __init__(self) -> None:
+        self.timings_ms: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time of the block to `part`."""
+        started = time.perf_counter()
+        yield
+        spent = (time.perf_counter() - started) * 1000
+        self.timings_ms[part] = round(self.timings_ms.get(part, 0.0) + spent, 2)
