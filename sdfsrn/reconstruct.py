@@ -20,17 +20,16 @@ from sdfsrn.device import pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
-from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
+from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, save_mesh
 from sdfsrn.images import Picture, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import evaluate, pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import pick_minimum, ray_minimum, soft_silhouette, stratified
 from sdfsrn.rendering.views import Camera, minimum_picture, surface_picture
 from sdfsrn.training.losses import silhouette_loss
 
 MESH_RESOLUTION = 128
-SDF_GRID_RESOLUTION = 64
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 SEARCH_SIZE = 24  # pixels per side of the pictures that the view is searched with
 REFINE_RAYS, REFINE_RATE, REFINE_PRIOR = 512, 5e-3, 1e-3
@@ -91,14 +90,13 @@ class Reconstructor:
         if "mesh" in config.outputs:
             with clock.measure("mesh"):
                 progress("mesh", 0, 1)
-                save_mesh(self.mesh(sdf), folder / f"mesh.{config.mesh_format}")
+                save_mesh(self.mesh(sdf, grid), folder / f"mesh.{config.mesh_format}")
         if "turntable" in config.outputs:
             with clock.measure("turntable"):
                 progress("turntable", 0, 1)
                 self._write_turntable(sdf, grid, camera_distance, fovy_deg, folder / "turntable.gif")
         if "sdf_grid" in config.outputs:
-            values = sample_grid(lambda points: evaluate(sdf, points), SDF_GRID_RESOLUTION, self.device)
-            np.save(folder / "sdf_grid.npy", values.cpu().numpy())
+            np.save(folder / "sdf_grid.npy", grid.values.cpu().numpy())
         metrics = {
             "input_iou": self.input_iou(sdf, grid, crop, view),
             "input_view": {**asdict(view), "estimated": config.input_view is None},
@@ -195,10 +193,10 @@ class Reconstructor:
         rendered: Bool[Tensor, "1 n"] = (minimum_picture(sdf, grid, camera) < 0).reshape(1, -1).cpu()
         return float(iou(rendered, torch.from_numpy(crop.mask).reshape(1, -1))[0])
 
-    def mesh(self, sdf: Sdf) -> Any:
+    def mesh(self, sdf: Sdf, grid: GridField) -> Any:
         """The watertight surface, a trimesh.Trimesh in scene units. Raises ReconstructionFailed when it is empty."""
         try:
-            return extract_mesh(sample_grid(lambda points: evaluate(sdf, points), MESH_RESOLUTION, self.device))
+            return extract_mesh(grid.finer(sdf, MESH_RESOLUTION))
         except EmptySurface as error:
             raise ReconstructionFailed(str(error)) from error
 

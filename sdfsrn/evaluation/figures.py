@@ -6,8 +6,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
 matplotlib.use("agg")
+
+SHOWN = 6  # shapes in a figure
 
 
 def loss_figure(history: Sequence[dict[str, float]], path: Path) -> None:
@@ -46,6 +49,16 @@ def picture_grid(
     if title:
         figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
+
+
+def novel_views_figure(truth: Tensor, prediction: Tensor, families: Sequence[str], path: Path) -> None:
+    """Six unseen angles of the first shapes, truth over prediction; masks are (shape, view, size, size)."""
+    rows, names = [], []
+    for i, family in enumerate(families[:SHOWN]):
+        true, predicted = truth[i].numpy(), prediction[i].numpy()
+        rows += [list(true.astype(np.float32)), [compare(p, t) for p, t in zip(predicted, true, strict=True)]]
+        names += [f"{family}\ntruth", "prediction"]
+    picture_grid(rows, names, [f"view {i}" for i in range(truth.shape[1])], path, "six unseen angles; red: too much, blue: missing")
 
 
 def compare(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:

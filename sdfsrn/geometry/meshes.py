@@ -46,7 +46,7 @@ def extract_mesh(values: Float[Tensor, "n n n"]) -> trimesh.Trimesh:
     # A node exactly on the surface makes degenerate triangles that break the mesh where they are merged.
     volume = np.where(np.abs(volume) < 1e-5, 1e-5, volume)
     spacing = 2 * BOUND / (volume.shape[0] - 1)
-    vertices, faces, _, _ = measure.marching_cubes(volume, 0.0, spacing=(spacing,) * 3, gradient_direction="ascent")
+    vertices, faces, _, _ = measure.marching_cubes(volume, 0.0, spacing=(spacing,) * 3, gradient_direction="descent")
     return trimesh.Trimesh(vertices - BOUND, faces, process=True)
 
 

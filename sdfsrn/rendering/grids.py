@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdfsrn.geometry.meshes import BOUND, sample_grid
+from sdfsrn.geometry.meshes import BOUND, grid_points, sample_grid
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import evaluate
 
@@ -26,3 +26,12 @@ class GridField:
             self.values[None, None], where, mode="bilinear", padding_mode="border", align_corners=True
         )
         return found[:, 0, 0, 0]
+
+    def finer(self, sdf: Sdf, resolution: int) -> Float[Tensor, "n n n"]:
+        """The field at the nodes of a finer grid: asked itself within two cells of the surface, interpolated elsewhere."""
+        points = grid_points(resolution, self.values.device).reshape(1, -1, 3)
+        values = evaluate(self, points)
+        near = values.abs() < 2 * self.margin
+        outside = torch.linalg.vector_norm(points[near], dim=-1) - 1
+        values[near] = torch.maximum(evaluate(sdf, points[near][None])[0], outside)
+        return values.view(resolution, resolution, resolution)

@@ -20,7 +20,7 @@ from sdfsrn.config import SdfSrnConfig, SyntheticData
 from sdfsrn.data.synthetic import families_of, make_views
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.device import pick_device
-from sdfsrn.evaluation.figures import compare, loss_figure, picture_grid
+from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 # phase, step, total, metrics; may raise, which is how a caller stops a training
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
-SHOWN = 6  # shapes in the figures
 EVALUATED = 300  # shapes at most that the closing evaluation measures
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -81,13 +80,7 @@ def train(
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.history))
     loss_figure(run.history, folder / "loss.png")
     run.convergence_figure(folder / "convergence.png")
-    truth, prediction = evaluation.novel_truth[:SHOWN], evaluation.novel_prediction[:SHOWN]
-    rows, names = [], []
-    for i, family in enumerate(families_of(data)[: len(truth)]):
-        rows += [list(truth[i].float().numpy()), [compare(p, t) for p, t in zip(prediction[i].numpy(), truth[i].numpy(), strict=True)]]
-        names += [f"{family}\ntruth", "prediction"]
-    picture_grid(rows, names, [f"view {i}" for i in range(6)], folder / "novel_views.png",
-                 "six unseen angles; red: too much, blue: missing")
+    novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, families_of(data), folder / "novel_views.png")
     return evaluation.report
 
 

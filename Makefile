@@ -1,0 +1,47 @@
+# The two commands of the README's first screen are `make demo` and `make test`; `make up` leaves the service running.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+
+.PHONY: demo up test test-all lint weights deploy-test clean
+
+# A virtual environment with pinned packages. torch by itself first: nothing else may choose another one.
+$(VENV)/.installed: pyproject.toml docker/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing pinned packages into $(VENV) (a few minutes, once)"
+	$(BIN)/pip install -q --disable-pip-version-check -c docker/constraints.txt torch==2.13.0
+	$(BIN)/pip install -q --disable-pip-version-check -c docker/constraints.txt -e '.[service,worker,embedded,dev]'
+	@touch $@
+
+# Start everything, reconstruct a picture of a shape that the model never saw into out/, stop everything.
+demo: $(VENV)/.installed
+	$(BIN)/python -m service --port 0 --run $(BIN)/sdfsrn demo --out out
+
+# The service on http://127.0.0.1:$(PORT), until Ctrl-C.
+up: $(VENV)/.installed
+	$(BIN)/python -m service --port $(PORT)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+# With the tests that train for minutes.
+test-all: $(VENV)/.installed
+	$(BIN)/python -m pytest -m ''
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Train the default model anew, evaluate it on 300 shapes it never saw, and store both in sdfsrn/weights.
+weights: $(VENV)/.installed
+	$(BIN)/sdfsrn weights
+
+# The compose stack for real: build, start, reconstruct, train, restart the broker, take down. Needs a Docker engine.
+deploy-test: $(VENV)/.installed
+	$(BIN)/python -m tests.deploy
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

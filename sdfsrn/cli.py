@@ -1,0 +1,188 @@
+"""The command line: `sdfsrn reconstruct`, `demo`, `train`, `evaluate`, `weights`."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from sdfsrn.client import Client, ServiceError
+from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+console = Console()
+
+Url = Annotated[str, typer.Option(envvar="SDFSRN_URL", help="address of the service")]
+Out = Annotated[Path, typer.Option(help="folder for what comes out")]
+
+# The default model: ten times the recipe's shapes and more, still one view each. The unseen shapes have a seed of their own.
+DEFAULT_DATA = SyntheticData(n_shapes=4000, seed=1000)
+DEFAULT_CONFIG = SdfSrnConfig(epochs=40, batch_size=50, n_rays=64, checkpoint_every=2)
+UNSEEN_DATA = SyntheticData(n_shapes=300, seed=2_000_000)
+DEMO_DATA = SyntheticData(n_shapes=3, seed=3_000_000)
+
+
+@app.command()
+def reconstruct(
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG or WebP of one object")],
+    mask: Annotated[Path | None, typer.Option(exists=True, help="its mask, if the picture has no alpha")] = None,
+    url: Url = "http://127.0.0.1:8000",
+    out: Out = Path("out"),
+    views: Annotated[str, typer.Option(help="JSON, as in the HTTP contract")] = '{"count": 6, "elevation_deg": 20}',
+    size: Annotated[int, typer.Option(help="pixels per side")] = 256,
+    outputs: Annotated[str, typer.Option(help="comma-separated")] = "silhouettes,mesh",
+    refine_steps: Annotated[int, typer.Option(help="latent steps against the picture's own mask")] = 0,
+) -> None:
+    """Send a picture to a running service and fetch its silhouettes at new angles and its mesh."""
+    job = _submit_and_fetch(Client(url), image, mask, out, views=views, size=size, outputs=outputs.split(","), refine_steps=refine_steps)
+    _tell(job, out)
+
+
+@app.command()
+def demo(url: Url = "http://127.0.0.1:8000", out: Out = Path("out")) -> None:
+    """Draw a shape that the default model never saw, send it to a running service, fetch what comes back."""
+    out.mkdir(parents=True, exist_ok=True)
+    picture = out / "input.png"
+    _draw_demo_picture(picture)
+    console.print(f"the picture: [bold]{picture}[/], a box that the model never saw")
+    job = _submit_and_fetch(
+        Client(url), picture, None, out, views=[{"azimuth_deg": 30 + 60 * i, "elevation_deg": 20} for i in range(6)],
+        outputs=["silhouettes", "depth", "normals", "mesh", "turntable"], frame="input",
+    )
+    _tell(job, out)
+
+
+def _submit_and_fetch(client: Client, image: Path, mask: Path | None, out: Path, **fields: Any) -> dict[str, Any]:
+    try:
+        job = client.reconstruct(image, mask, **fields)
+        with _bars() as bars:
+            bar = bars.add_task("queued", total=1.0)
+            job = client.wait(job["id"], lambda seen: _show(bars, bar, seen))
+        if job["status"] != "succeeded":
+            raise ServiceError(f"job {job['id']} {job['status']}: {(job['error'] or {}).get('detail', 'no reason given')}")
+        client.fetch(job["id"], out)
+    except ServiceError as error:
+        console.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from error
+    return job
+
+
+def _show(bars: Progress, bar: TaskID, job: dict[str, Any]) -> None:
+    fraction = 1.0 if job["status"] == "succeeded" else job["progress"]["fraction"]
+    bars.update(bar, completed=fraction, description=job["progress"]["phase"] or job["status"])
+
+
+def _tell(job: dict[str, Any], out: Path) -> None:
+    metrics = job["metrics"]
+    view = metrics["input_view"]
+    console.print(
+        f"silhouettes, mesh and contact sheet are in [bold]{out}/[/] (contact_sheet.png shows all views)\n"
+        f"the picture was taken from azimuth {view['azimuth_deg']:.0f}, elevation {view['elevation_deg']:.0f} degrees; "
+        f"IoU with its own mask {metrics['input_iou']:.3f}"
+    )
+
+
+def _draw_demo_picture(path: Path) -> None:
+    """A box of a seed that no training uses, 256 pixels, its background transparent."""
+    import torch
+
+    from sdfsrn.data.synthetic import CAMERA_DISTANCE, make_shapes, shade
+    from sdfsrn.geometry.cameras import orbit_c2w
+    from sdfsrn.images import Picture
+
+    pose = orbit_c2w(torch.tensor([35.0]), torch.tensor([25.0]), CAMERA_DISTANCE)
+    light = torch.nn.functional.normalize(torch.tensor([[0.4, 0.6, 0.8]]), dim=-1)
+    image, mask = shade(make_shapes(DEMO_DATA)[1:2], pose, torch.tensor([[0.85, 0.45, 0.25]]), light, 256)
+    path.write_bytes(Picture(image[0].permute(1, 2, 0).numpy(), mask[0].numpy()).to_png())
+
+
+@app.command()
+def train(
+    out: Out = Path("out/training"),
+    n_shapes: Annotated[int, typer.Option(help="synthetic shapes")] = 50,
+    data_seed: Annotated[int, typer.Option(help="seed of shapes, colours, light and cameras")] = 0,
+    epochs: Annotated[int, typer.Option(help="passes over all pictures")] = 300,
+    seed: Annotated[int, typer.Option(help="seed of the training")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu")] = "auto",
+) -> None:
+    """Train Mini SDF-SRN here, without a service; goes on from a checkpoint of the same run in `out`."""
+    report = _train(SdfSrnConfig(epochs=epochs, seed=seed), SyntheticData(n_shapes=n_shapes, seed=data_seed), out, device)
+    console.print_json(json.dumps(report))
+
+
+def _train(config: SdfSrnConfig, data: SyntheticData, out: Path, device: str = "auto") -> dict[str, Any]:
+    from sdfsrn.training.sdf_srn import CHECKPOINT
+    from sdfsrn.training.sdf_srn import train as run_training
+
+    logging.basicConfig(level=logging.INFO)
+    unfinished = out / CHECKPOINT
+    with _bars() as bars:
+        bar = bars.add_task("data", total=1)
+
+        def show(phase: str, step: int, total: int, metrics: dict[str, float]) -> None:
+            losses = " ".join(f"{name.removesuffix('_loss')} {value:.5f}" for name, value in metrics.items())
+            bars.update(bar, description=f"{phase} {step}/{total} {losses}", completed=step, total=total)
+
+        resume_from = unfinished if unfinished.is_file() else None
+        try:
+            return run_training(config, data, out, resume_from=resume_from, device=device, progress=show)
+        except ValueError as error:
+            console.print(f"[red]{error}[/]\n{unfinished} may belong to another run: choose another --out, or remove it")
+            raise typer.Exit(1) from error
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, help="a checkpoint.safetensors")] = WEIGHTS / "default.safetensors",
+    n_shapes: Annotated[int, typer.Option(help="synthetic shapes")] = UNSEEN_DATA.n_shapes,
+    data_seed: Annotated[int, typer.Option(help="their seed")] = UNSEEN_DATA.seed,
+) -> None:
+    """Evaluate a checkpoint as the HTTP contract defines it, by default on shapes that the default model never saw."""
+    console.print_json(json.dumps(_evaluate(checkpoint, SyntheticData(n_shapes=n_shapes, seed=data_seed))))
+
+
+def _evaluate(path: Path, data: SyntheticData, figure: Path | None = None) -> dict[str, Any]:
+    from sdfsrn.checkpoint import Checkpoint
+    from sdfsrn.data.synthetic import families_of, make_views
+    from sdfsrn.device import pick_device
+    from sdfsrn.evaluation.figures import novel_views_figure
+    from sdfsrn.evaluation.protocol import evaluate_model
+
+    checkpoint = Checkpoint.load(path)
+    shapes, views = make_views(data)
+    with _bars() as bars:
+        bar = bars.add_task("evaluation", total=len(shapes))
+        evaluation = evaluate_model(
+            checkpoint.model(pick_device()), shapes, families_of(data), views, checkpoint.temperature,
+            lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    if figure is not None:
+        novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, families_of(data), figure)
+    return evaluation.report
+
+
+@app.command()
+def weights(out: Out = Path("out/weights")) -> None:
+    """Train the default model anew, evaluate it on 300 shapes it never saw, and store both where the service finds them."""
+    from sdfsrn.checkpoint import Checkpoint
+    from sdfsrn.training.sdf_srn import CHECKPOINT
+
+    _train(DEFAULT_CONFIG, DEFAULT_DATA, out)
+    target = WEIGHTS / "default.safetensors"
+    Checkpoint.load(out / CHECKPOINT).for_serving().save(target)
+    report = _evaluate(target, UNSEEN_DATA, WEIGHTS / "default_novel_views.png")
+    card = {"evaluated_on": f"{UNSEEN_DATA.n_shapes} synthetic shapes of seed {UNSEEN_DATA.seed}, none of them trained on",
+            "evaluation": report}
+    (WEIGHTS / "default.json").write_text(json.dumps(card, indent=1) + "\n")
+    console.print_json(json.dumps(card))
+
+
+def _bars() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console)
+
+
+if __name__ == "__main__":
+    app()
