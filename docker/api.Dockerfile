@@ -9,7 +9,8 @@ RUN python -m venv --without-pip /opt/venv \
 
 FROM dependencies AS package
 COPY . .
-RUN pip install --no-cache-dir --no-deps --target /opt/app .
+# Readable whatever the file modes of the checkout are.
+RUN pip install --no-cache-dir --no-deps --target /opt/app . && chmod -R a+rX /opt/app
 
 FROM python:3.11-slim-bookworm
 # A new named volume takes its owner from the folder that it covers.

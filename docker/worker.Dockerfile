@@ -21,7 +21,8 @@ RUN python requirements.py service worker >requirements.txt \
 
 FROM dependencies AS package
 COPY . .
-RUN pip install --no-cache-dir --no-deps --target /opt/app .
+# Readable whatever the file modes of the checkout are.
+RUN pip install --no-cache-dir --no-deps --target /opt/app . && chmod -R a+rX /opt/app
 
 FROM python:3.11-slim-bookworm
 # The same user as the API's: they share a volume, and a new named volume takes its owner from the folder that it covers.

@@ -46,8 +46,18 @@ class Checkpoint:
         tensors |= {f"state.{name}": value for name, value in self.state.items()}
         facts = {
             name: getattr(self, name)
-            for name in ("step", "temperature", "mask_radius", "camera_distance", "fovy_deg", "method", "config", "data",
-                         "dataset_digest", "history")
+            for name in (
+                "step",
+                "temperature",
+                "mask_radius",
+                "camera_distance",
+                "fovy_deg",
+                "method",
+                "config",
+                "data",
+                "dataset_digest",
+                "history",
+            )
         }
         metadata = {"format": FORMAT, "model": json.dumps(asdict(self.model_config)), "facts": json.dumps(facts)}
         partial = path.with_name(path.name + ".partial")
@@ -75,6 +85,15 @@ class Checkpoint:
         """The same model in half precision without what only resuming needs."""
         half = {name: value.half() for name, value in self.weights.items()}
         return Checkpoint(
-            self.model_config, half, self.step, self.temperature, self.mask_radius, self.camera_distance, self.fovy_deg,
-            self.method, self.config, self.data, self.dataset_digest,
+            self.model_config,
+            half,
+            self.step,
+            self.temperature,
+            self.mask_radius,
+            self.camera_distance,
+            self.fovy_deg,
+            self.method,
+            self.config,
+            self.data,
+            self.dataset_digest,
         )

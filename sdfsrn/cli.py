@@ -37,7 +37,9 @@ def reconstruct(
     refine_steps: Annotated[int, typer.Option(help="latent steps against the picture's own mask")] = 0,
 ) -> None:
     """Send a picture to a running service and fetch its silhouettes at new angles and its mesh."""
-    job = _submit_and_fetch(Client(url), image, mask, out, views=views, size=size, outputs=outputs.split(","), refine_steps=refine_steps)
+    job = _submit_and_fetch(
+        Client(url), image, mask, out, views=views, size=size, outputs=outputs.split(","), refine_steps=refine_steps
+    )
     _tell(job, out)
 
 
@@ -49,8 +51,13 @@ def demo(url: Url = "http://127.0.0.1:8000", out: Out = Path("out")) -> None:
     _draw_demo_picture(picture)
     console.print(f"the picture: [bold]{picture}[/], a box that the model never saw")
     job = _submit_and_fetch(
-        Client(url), picture, None, out, views=[{"azimuth_deg": 30 + 60 * i, "elevation_deg": 20} for i in range(6)],
-        outputs=["silhouettes", "depth", "normals", "mesh", "turntable"], frame="input",
+        Client(url),
+        picture,
+        None,
+        out,
+        views=[{"azimuth_deg": 30 + 60 * i, "elevation_deg": 20} for i in range(6)],
+        outputs=["silhouettes", "depth", "normals", "mesh", "turntable"],
+        frame="input",
     )
     _tell(job, out)
 
@@ -156,7 +163,11 @@ def _evaluate(path: Path, data: SyntheticData, figure: Path | None = None) -> di
     with _bars() as bars:
         bar = bars.add_task("evaluation", total=len(shapes))
         evaluation = evaluate_model(
-            checkpoint.model(pick_device()), shapes, families_of(data), views, checkpoint.temperature,
+            checkpoint.model(pick_device()),
+            shapes,
+            families_of(data),
+            views,
+            checkpoint.temperature,
             lambda done, total: bars.update(bar, completed=done, total=total),
         )
     if figure is not None:
@@ -174,8 +185,10 @@ def weights(out: Out = Path("out/weights")) -> None:
     target = WEIGHTS / "default.safetensors"
     Checkpoint.load(out / CHECKPOINT).for_serving().save(target)
     report = _evaluate(target, UNSEEN_DATA, WEIGHTS / "default_novel_views.png")
-    card = {"evaluated_on": f"{UNSEEN_DATA.n_shapes} synthetic shapes of seed {UNSEEN_DATA.seed}, none of them trained on",
-            "evaluation": report}
+    card = {
+        "evaluated_on": f"{UNSEEN_DATA.n_shapes} synthetic shapes of seed {UNSEEN_DATA.seed}, none of them trained on",
+        "evaluation": report,
+    }
     (WEIGHTS / "default.json").write_text(json.dumps(card, indent=1) + "\n")
     console.print_json(json.dumps(card))
 

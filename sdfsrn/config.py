@@ -77,10 +77,14 @@ class SdfSrnConfig:
     hidden_dim: int = setting(128, "width of the decoder's layers", low=16, high=1024)
     learning_rate: float = setting(1e-3, "peak of the one-cycle schedule (Adam)", low=1e-7, high=1.0)
     temperature_start: float = setting(0.05, "silhouette temperature of the first step, scene units", low=1e-4, high=1.0)
-    temperature: float = setting(0.01, "silhouette temperature of the last step and of the checkpoint, scene units", low=1e-4, high=1.0)
+    temperature: float = setting(
+        0.01, "silhouette temperature of the last step and of the checkpoint, scene units", low=1e-4, high=1.0
+    )
     silhouette_weight: float = setting(1.0, "weight of the silhouettes' cross-entropy times temperature", low=0.0, high=1e3)
     eikonal_weight: float = setting(0.02, "weight of (|gradient| - 1)^2, Gropp et al. 2020", low=0.0, high=1e3)
-    bound_weight: float = setting(1.0, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3)
+    bound_weight: float = setting(
+        1.0, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3
+    )
     checkpoint_every: int = setting(10, "epochs between checkpoints", low=1, high=100_000)
     seed: int = setting(0, "seed of weights, batches, rays and jitter", low=0, high=2**31 - 1)
 
@@ -116,9 +120,7 @@ class ReconstructionConfig:
         if unknown or not self.outputs:
             raise ValueError(f"outputs must be a non-empty choice of {get_args(Output)}, got {self.outputs!r}")
         if len(self.views) * self.size**2 > MAX_RENDERED_PIXELS:
-            raise ValueError(
-                f"views x size^2 must be at most {MAX_RENDERED_PIXELS} pixels, got {len(self.views)} x {self.size}^2"
-            )
+            raise ValueError(f"views x size^2 must be at most {MAX_RENDERED_PIXELS} pixels, got {len(self.views)} x {self.size}^2")
 
 
 # method -> its configuration; the code that runs it is found under the same name in sdfsrn.training.METHODS

@@ -62,8 +62,10 @@ def read_picture(image: bytes, mask: bytes | None = None) -> Picture:
         found, field = _plain_background_mask(rgb), "image"
     n_inside = int(found.sum())
     if n_inside < MIN_MASK_PIXELS:
-        raise ImageError(field, f"there is nothing in the picture: {n_inside} pixels belong to an object, "
-                                f"at least {MIN_MASK_PIXELS} are needed")
+        raise ImageError(
+            field,
+            f"there is nothing in the picture: {n_inside} pixels belong to an object, at least {MIN_MASK_PIXELS} are needed",
+        )
     if found.all():
         raise ImageError(field, "the object fills the whole picture, so it has no outline; leave a margin around it")
     return Picture(rgb, found)
@@ -100,8 +102,11 @@ def _has_alpha(image: Image.Image) -> bool:
 def _read_mask(data: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
     decoded = _decode(data, "mask")
     if decoded.size != size:
-        raise ImageError("mask", f"the mask has {decoded.size[0]} x {decoded.size[1]} pixels, the image "
-                                 f"{size[0]} x {size[1]}; send both at the same size")
+        raise ImageError(
+            "mask",
+            f"the mask has {decoded.size[0]} x {decoded.size[1]} pixels, the image "
+            f"{size[0]} x {size[1]}; send both at the same size",
+        )
     if _has_alpha(decoded):
         alpha = np.asarray(decoded.convert("RGBA").getchannel("A"))
         if alpha.min() < 255:
@@ -115,8 +120,11 @@ def _plain_background_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     background = np.median(border, axis=0)
     spread = float(np.quantile(np.abs(border - background).max(axis=1), 0.95))
     if spread > 24:
-        raise ImageError("image", "the image has no alpha and no plain background; send a transparent PNG, a `mask`, "
-                                  "or a picture of the object before a background of one colour")
+        raise ImageError(
+            "image",
+            "the image has no alpha and no plain background; send a transparent PNG, a `mask`, "
+            "or a picture of the object before a background of one colour",
+        )
     distance = np.abs(rgb.astype(np.float32) - background).max(axis=2)
     differs = ndimage.binary_opening(distance > max(12.0, 2 * spread))
     labels, count = ndimage.label(differs)
@@ -145,4 +153,3 @@ def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
     small = Image.fromarray(rgb).resize((size, size), Image.Resampling.BOX, box=box)
     mask = Image.fromarray(np.pad(picture.mask, pad).astype(np.uint8) * 255)
     return Picture(np.asarray(small), np.asarray(mask.resize((size, size), Image.Resampling.BOX, box=box)) > 127)
-

@@ -143,7 +143,8 @@ class Reconstructor:
         for step_deg in (8.0, 4.0, 2.0):
             around = [
                 View(best.azimuth_deg + step_deg * i, min(90.0, max(-90.0, best.elevation_deg + step_deg * j)))
-                for i in (-1, 0, 1) for j in (-1, 0, 1)
+                for i in (-1, 0, 1)
+                for j in (-1, 0, 1)
             ]
             best = self._best_view(grid, crop, around)
         return View(best.azimuth_deg % 360, best.elevation_deg)
@@ -183,7 +184,7 @@ class Reconstructor:
             loss = silhouette_loss(minima, inside[:, pixel], 2 * self.checkpoint.temperature)
             loss = loss + REFINE_PRIOR * (moved - start).square().mean()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         return moved.detach()
 
@@ -201,8 +202,14 @@ class Reconstructor:
             raise ReconstructionFailed(str(error)) from error
 
     def _write_views(
-        self, sdf: Sdf, grid: GridField, camera: Camera, config: ReconstructionConfig, folder: Path,
-        clock: "Stopwatch", progress: Progress,
+        self,
+        sdf: Sdf,
+        grid: GridField,
+        camera: Camera,
+        config: ReconstructionConfig,
+        folder: Path,
+        clock: "Stopwatch",
+        progress: Progress,
     ) -> None:
         with_surface = {"depth", "normals"} & set(config.outputs)
         sheet = []

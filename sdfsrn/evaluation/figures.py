@@ -28,7 +28,11 @@ def loss_figure(history: Sequence[dict[str, float]], path: Path) -> None:
 
 
 def picture_grid(
-    rows: Sequence[Sequence[np.ndarray]], row_names: Sequence[str], column_names: Sequence[str], path: Path, title: str = ""
+    rows: Sequence[Sequence[np.ndarray]],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    path: Path,
+    title: str = "",
 ) -> None:
     """Rows of pictures, (height, width) in [0, 1] or (height, width, 3), with names at the left and on top."""
     n_columns = max(len(row) for row in rows)
@@ -58,7 +62,13 @@ def novel_views_figure(truth: Tensor, prediction: Tensor, families: Sequence[str
         true, predicted = truth[i].numpy(), prediction[i].numpy()
         rows += [list(true.astype(np.float32)), [compare(p, t) for p, t in zip(predicted, true, strict=True)]]
         names += [f"{family}\ntruth", "prediction"]
-    picture_grid(rows, names, [f"view {i}" for i in range(truth.shape[1])], path, "six unseen angles; red: too much, blue: missing")
+    picture_grid(
+        rows,
+        names,
+        [f"view {i}" for i in range(truth.shape[1])],
+        path,
+        "six unseen angles; red: too much, blue: missing",
+    )
 
 
 def compare(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -16,4 +16,4 @@ def chamfer_l1(points: np.ndarray, others: np.ndarray) -> float:
     """Mean of the two mean distances (not squared) from each set's points to the nearest of the other, scene units."""
     there, _ = cKDTree(others).query(points)
     back, _ = cKDTree(points).query(others)
-    return float((there.mean() + back.mean()) / 2)
+    return float((np.mean(there) + np.mean(back)) / 2)

@@ -95,9 +95,7 @@ def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
         return torch.cat([model.encoder(views.pictures(part).to(model.device)) for part in parts])
 
 
-def _against_training_views(
-    model: Model, views: TrainingViews, latents: Tensor, temperature: float
-) -> tuple[float, float, float]:
+def _against_training_views(model: Model, views: TrainingViews, latents: Tensor, temperature: float) -> tuple[float, float, float]:
     """Mean squared error of the soft silhouette, share of pixels on the wrong side, mean IoU; over all views and pixels."""
     squared, wrong, ious = [], [], []
     for part in torch.arange(len(views)).split(IMAGES_AT_ONCE):
@@ -157,8 +155,7 @@ def _surface_measures(sdf: Sdf, grid: GridField, truth: np.ndarray) -> tuple[flo
 def _summary(novel_iou: Float[Tensor, "shape view"], families: list[str]) -> dict[str, Any]:
     per_shape = novel_iou.mean(dim=1)
     of_family = {
-        family: float(per_shape[torch.tensor([name == family for name in families])].mean())
-        for family in dict.fromkeys(families)
+        family: float(per_shape[torch.tensor([name == family for name in families])].mean()) for family in dict.fromkeys(families)
     }
     others = torch.tensor([name != "sphere" for name in families])
     return {
@@ -168,4 +165,3 @@ def _summary(novel_iou: Float[Tensor, "shape view"], families: list[str]) -> dic
         "without_spheres": float(per_shape[others].mean()) if others.any() else None,
         "by_offset": {f"{offset:.0f}": float(value) for offset, value in zip(OFFSETS_DEG, novel_iou.mean(dim=0), strict=True)},
     }
-

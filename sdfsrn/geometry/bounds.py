@@ -16,4 +16,3 @@ def unit_sphere_interval(
     half = half_squared.clamp(min=0).sqrt()
     near, far = (middle - half).clamp(min=0), (middle + half).clamp(min=0)
     return near, far, (half_squared > 0) & (far > 0)
-

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def orbit_c2w(azimuth_deg: Float[Tensor, " batch"], elevation_deg: Float[Tensor, " batch"], distance: float) -> Float[Tensor, "batch 4 4"]:
+def orbit_c2w(
+    azimuth_deg: Float[Tensor, " batch"], elevation_deg: Float[Tensor, " batch"], distance: float
+) -> Float[Tensor, "batch 4 4"]:
     """Camera-to-world poses looking at the origin from `distance` scene units.
 
     Azimuth 0 looks from +z, 90 from +x; elevation 90 from +y. At the poles "up" is the limit along the meridian.
@@ -15,9 +17,7 @@ def orbit_c2w(azimuth_deg: Float[Tensor, " batch"], elevation_deg: Float[Tensor,
     azimuth, elevation = torch.deg2rad(azimuth_deg), torch.deg2rad(elevation_deg)
     zero = torch.zeros_like(azimuth)
     right = torch.stack([azimuth.cos(), zero, -azimuth.sin()], dim=-1)
-    backward = torch.stack(
-        [azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], dim=-1
-    )
+    backward = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], dim=-1)
     up = torch.linalg.cross(backward, right)
     c2w = torch.zeros(*azimuth.shape, 4, 4, dtype=azimuth.dtype, device=azimuth.device)
     c2w[..., :3, :] = torch.stack([right, up, backward, backward * distance], dim=-1)

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,9 +40,7 @@ class Decoder(nn.Module):
         for layer in (self.latent_in, self.second, self.latent_skip, self.fourth):
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, latent: Float[Tensor, "batch latent_dim"], points: Float[Tensor, "batch n 3"]
-    ) -> Float[Tensor, "batch n"]:
+    def forward(self, latent: Float[Tensor, "batch latent_dim"], points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
         hidden = _activate(self.point_in(points) + self.latent_in(latent)[:, None])
         hidden = _activate(self.second(hidden))
         hidden = _activate(self.third(hidden) + self.point_skip(points) + self.latent_skip(latent)[:, None])

@@ -39,7 +39,10 @@ def stratified(
 
 
 def pick_minimum(
-    sdf: Sdf, rays_o: Float[Tensor, "batch n 3"], rays_d: Float[Tensor, "batch n 3"], t: Float[Tensor, "batch n samples"]
+    sdf: Sdf,
+    rays_o: Float[Tensor, "batch n 3"],
+    rays_d: Float[Tensor, "batch n 3"],
+    t: Float[Tensor, "batch n samples"],
 ) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
     """The `t` of each ray's smallest sample and the value there, without a graph."""
     points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def silhouette_loss(
-    min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"], temperature: float
-) -> Float[Tensor, ""]:
+def silhouette_loss(min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"], temperature: float) -> Float[Tensor, ""]:
     """Cross-entropy of the soft silhouette times the temperature: its gradient in min_sdf is at most 1 whatever the temperature.
 
     IDR's scaling (Yariv et al. 2020, eq. 7 with 1/alpha).
@@ -21,7 +19,8 @@ def silhouette_loss(
 
 def bound_loss(sdf: Float[Tensor, "batch n"], bound: Float[Tensor, "batch n"]) -> Float[Tensor, ""]:
     """How far the field stays below a known lower bound of it (SDF-SRN, Lin et al. 2020, eq. 8); a bound of 0 says nothing."""
-    return (functional.relu(bound - sdf) * (bound > 0)).mean()
+    shortfall: Tensor = functional.relu(bound - sdf) * (bound > 0)
+    return shortfall.mean()
 
 
 def eikonal_loss(gradient: Float[Tensor, "batch n 3"]) -> Float[Tensor, ""]:

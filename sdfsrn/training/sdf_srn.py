@@ -73,8 +73,12 @@ def train(
             on_checkpoint(folder / CHECKPOINT, run.step)
     count = min(len(shapes), EVALUATED)
     evaluation = evaluate_model(
-        run.model.eval(), shapes[:count], families_of(data)[:count], views.first(count * data.views_per_shape),
-        config.temperature, lambda done, total: progress("evaluation", done, total, {}),
+        run.model.eval(),
+        shapes[:count],
+        families_of(data)[:count],
+        views.first(count * data.views_per_shape),
+        config.temperature,
+        lambda done, total: progress("evaluation", done, total, {}),
     )
     (folder / "evaluation.json").write_text(json.dumps(evaluation.report, indent=1))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.history))
@@ -142,7 +146,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
 
@@ -154,8 +158,10 @@ class Run:
         pixel = candidates[torch.randint(len(candidates), (len(batch), self.config.n_rays), generator=generator)]
         index = pixel[..., None].expand(-1, -1, 3)
         found = (
-            rays_o.gather(1, index), rays_d.gather(1, index),
-            self.views.masks[batch].flatten(1).gather(1, pixel), self.background_angle[batch].gather(1, pixel),
+            rays_o.gather(1, index),
+            rays_d.gather(1, index),
+            self.views.masks[batch].flatten(1).gather(1, pixel),
+            self.background_angle[batch].gather(1, pixel),
         )
         rays, directions, inside, angle = (part.to(self.device) for part in found)
         return rays, directions, inside, angle
@@ -221,9 +227,19 @@ class Run:
             for moment, value in self.optimizer.state[parameter].items():
                 state[f"optimizer.{moment}.{name}"] = value
         return Checkpoint(
-            self.model.config, dict(self.model.state_dict()), self.step, self.config.temperature, self.mask_radius,
-            self.views.camera_distance, self.views.fovy_deg, "sdf_srn", dataclasses.asdict(self.config),
-            dataclasses.asdict(self.data), self.digest, list(self.history), state,
+            self.model.config,
+            dict(self.model.state_dict()),
+            self.step,
+            self.config.temperature,
+            self.mask_radius,
+            self.views.camera_distance,
+            self.views.fovy_deg,
+            "sdf_srn",
+            dataclasses.asdict(self.config),
+            dataclasses.asdict(self.data),
+            self.digest,
+            list(self.history),
+            state,
         )
 
     def restore(self, saved: Checkpoint) -> None:
@@ -235,9 +251,7 @@ class Run:
         self.adopt(saved)
         for name, parameter in self.model.named_parameters():
             moments = {moment: saved.state[f"optimizer.{moment}.{name}"] for moment in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = {
-                moment: value.to(self.device).clone() for moment, value in moments.items()
-            }
+            self.optimizer.state[parameter] = {moment: value.to(self.device).clone() for moment, value in moments.items()}
         self.snapshots = {name[9:]: value for name, value in saved.state.items() if name.startswith("snapshot.")}
         self.epoch = saved.step // self.steps_per_epoch
         self.history = list(saved.history)
