@@ -137,7 +137,7 @@ class Reconstructor:
         return Camera(orbit_c2w(azimuth, elevation, camera_distance).to(self.device), fovy_deg, size)
 
     def estimate_view(self, grid: GridField, crop: Picture) -> View:
-        """The orbit view whose silhouette agrees best with the mask: a coarse search over the upper orbit, then three finer ones."""
+        """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones."""
         candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in (-10.0, 5.0, 20.0, 35.0)]
         best = self._best_view(grid, crop, candidates)
         for step_deg in (8.0, 4.0, 2.0):

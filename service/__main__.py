@@ -42,8 +42,11 @@ class Child:
         """Start it in a process group of its own: Ctrl-C is for the parent, who ends its children in order."""
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *self.command], env=environment, pass_fds=self.pass_fds,
-            process_group=0, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", *self.command],
+            env=environment,
+            pass_fds=self.pass_fds,
+            process_group=0,
+            stdin=subprocess.DEVNULL,
         )
 
     def due(self) -> bool:
@@ -94,8 +97,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
     parser.add_argument("--host", help="interface to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes one that is free)")
-    parser.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD",
-                        help="run this command with SDFSRN_URL set when all is ready, then end with its code")
+    parser.add_argument(
+        "--run",
+        nargs=argparse.REMAINDER,
+        metavar="CMD",
+        help="run this command with SDFSRN_URL set when all is ready, then end with its code",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s service %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -182,8 +189,9 @@ def _stay(stack: Stack) -> int:
 def _accompany(stack: Stack, command: list[str], url: str) -> int:
     """Run the command beside the service; its exit code, 130 if the service was told to end first."""
     try:
-        process = subprocess.Popen(command, env={**os.environ, "SDFSRN_URL": url},
-                                   preexec_fn=lifeline.kernel_signal_on_parent_death)
+        process = subprocess.Popen(
+            command, env={**os.environ, "SDFSRN_URL": url}, preexec_fn=lifeline.kernel_signal_on_parent_death
+        )
     except OSError as error:
         print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
         return 127

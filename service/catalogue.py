@@ -51,6 +51,9 @@ def _card(path: Path) -> ModelCard:
     described = path.with_suffix(".json")
     card = json.loads(described.read_text()) if described.is_file() else {}
     return ModelCard(
-        name=path.stem, version=1, digest=hashlib.sha256(data).hexdigest(), bytes=len(data),
+        name=path.stem,
+        version=1,
+        digest=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
         evaluation=card.get("evaluation", card),
     )

@@ -29,8 +29,12 @@ def make_context(settings: Settings) -> Context:
     """Connect everything; nothing is asked of the broker yet."""
     jobs = Jobs(connect(settings))
     return Context(
-        settings, jobs, Queue(settings), Artifacts(settings.store_url),
-        Catalogue(settings.weights, jobs), Endings(settings),
+        settings,
+        jobs,
+        Queue(settings),
+        Artifacts(settings.store_url),
+        Catalogue(settings.weights, jobs),
+        Endings(settings),
     )
 
 

@@ -26,8 +26,13 @@ class Problem(HTTPException):
     """An answer other than success; `field` names the part of the request that is to blame."""
 
     def __init__(
-        self, status: int, detail: str, *, field: str | None = None,
-        errors: list[dict[str, str]] | None = None, headers: dict[str, str] | None = None,
+        self,
+        status: int,
+        detail: str,
+        *,
+        field: str | None = None,
+        errors: list[dict[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(status, detail, headers)
         self.errors = errors or ([{"field": field, "message": detail}] if field else [])
@@ -59,8 +64,10 @@ def problem_of_validation(error: ValidationError) -> Problem:
 def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict[str, str]]:
     """pydantic's findings as fields and messages; what was sent is not sent back."""
     return [
-        {"field": "body" if error["type"] == "json_invalid" else _place(error["loc"], skip),
-         "message": str(error["msg"]).removeprefix("Value error, ")}
+        {
+            "field": "body" if error["type"] == "json_invalid" else _place(error["loc"], skip),
+            "message": str(error["msg"]).removeprefix("Value error, "),
+        }
         for error in errors[:_MAX_ERRORS]
     ]
 

@@ -23,9 +23,7 @@ class Form:
     files: dict[str, bytes]
 
 
-async def read_form(
-    request: Request, *, files: Collection[str], texts: Collection[str], lists: Collection[str]
-) -> Form:
+async def read_form(request: Request, *, files: Collection[str], texts: Collection[str], lists: Collection[str]) -> Form:
     """Read a form. `texts` are taken as they are, `lists` may be repeated or JSON, everything else is JSON."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
         raise Problem(415, "send multipart/form-data", field="content-type")

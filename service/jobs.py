@@ -92,7 +92,16 @@ class Job:
 
 # Fields of the hash that hold JSON; the others are plain text or numbers.
 _JSON_FIELDS = (
-    "params", "metadata", "model", "source", "progress", "metrics", "error", "provenance", "files", "checkpoint",
+    "params",
+    "metadata",
+    "model",
+    "source",
+    "progress",
+    "metrics",
+    "error",
+    "provenance",
+    "files",
+    "checkpoint",
 )
 _TEXT_FIELDS = ("id", "type", "queue", "created_at", "input_digest", "status", "started_at", "finished_at")
 
@@ -215,8 +224,12 @@ return released""",
 def connect(settings: Settings) -> "redis.Redis":
     """A client of the broker that gives up soon: who asks can say so, and who must go on asks again."""
     return redis.Redis.from_url(
-        settings.broker_url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5,
-        health_check_interval=15, retry=Retry(ConstantBackoff(0.1), 1),
+        settings.broker_url,
+        decode_responses=True,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        health_check_interval=15,
+        retry=Retry(ConstantBackoff(0.1), 1),
     )
 
 
@@ -225,9 +238,7 @@ class Jobs:
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis: Any = client
-        self._scripts: dict[str, Any] = {
-            name: self._redis.register_script(_PRELUDE + body) for name, body in _SCRIPTS.items()
-        }
+        self._scripts: dict[str, Any] = {name: self._redis.register_script(_PRELUDE + body) for name, body in _SCRIPTS.items()}
 
     def create(self, job: Job) -> None:
         """Write the record and put it in its queue, in one step."""
@@ -294,9 +305,10 @@ class Jobs:
     def lose(self, job_id: str, seen: tuple[str, str], max_attempts: int) -> str:
         """Requeue a job whose heartbeat is as it was `seen`, or fail it when that happened too often; the outcome."""
         error = {
-            "type": "urn:sdfsrn:problem:worker-lost", "title": "The worker was lost",
+            "type": "urn:sdfsrn:problem:worker-lost",
+            "title": "The worker was lost",
             "detail": f"the worker ended without a word {max_attempts} times with no newer checkpoint in between; "
-                      "it may have run out of memory",
+            "it may have run out of memory",
         }
         return str(self._run("lose", job_id, *seen, now(), max_attempts, _dump(error)))
 

@@ -30,8 +30,7 @@ class Watch:
         """How long each value has stood still; what is no longer named is forgotten."""
         moment = time.monotonic()
         self._seen = {
-            name: seen if (seen := self._seen.get(name)) and seen[0] == value else (value, moment)
-            for name, value in values.items()
+            name: seen if (seen := self._seen.get(name)) and seen[0] == value else (value, moment) for name, value in values.items()
         }
         return {name: moment - since for name, (_, since) in self._seen.items()}
 

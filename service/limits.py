@@ -29,8 +29,9 @@ class BodyLimit:
         limit = MAX_FORM if scope["path"] in FORMS else MAX_BODY
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > limit:
-            await problem_response(413, _too_long(limit), [{"field": "body", "message": _too_long(limit)}],
-                                   {"Connection": "close"})(scope, receive, send)
+            await problem_response(
+                413, _too_long(limit), [{"field": "body", "message": _too_long(limit)}], {"Connection": "close"}
+            )(scope, receive, send)
             return
         received = 0
 

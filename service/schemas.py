@@ -31,7 +31,6 @@ _MAX_METADATA = 50
 _MAX_TEXT = 1000
 
 
-
 def _scalar(value: object) -> object:
     if isinstance(value, str) and len(value) <= _MAX_TEXT and not _SURROGATE.search(value):
         return value
@@ -43,7 +42,8 @@ def _scalar(value: object) -> object:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_NUMBER = 2.0**53
 Scalar = Annotated[
-    Any, BeforeValidator(_scalar),
+    Any,
+    BeforeValidator(_scalar),
     WithJsonSchema({"type": ["string", "number", "boolean", "null"], "maxLength": _MAX_TEXT}),
 ]
 Metadata = Annotated[
@@ -100,8 +100,10 @@ def reconstruction_schema() -> type[BaseModel]:
     return model_of(
         ReconstructionConfig,
         views=(_ring_or_list(_schema_type(views.type)), _field(views)),
-        model=(Annotated[str, StringConstraints(max_length=200)],
-               Field("default", description="name, name@version, or job:{id} of a training that succeeded")),
+        model=(
+            Annotated[str, StringConstraints(max_length=200)],
+            Field("default", description="name, name@version, or job:{id} of a training that succeeded"),
+        ),
         metadata=(Metadata, Field(default_factory=dict)),
     )
 
@@ -196,11 +198,22 @@ class JobEnvelope(BaseModel):
         """The envelope of a job's record."""
         here = f"/v1/jobs/{job.id}"
         return cls(
-            id=job.id, type=job.type, status=job.status, progress=_progress(job),
+            id=job.id,
+            type=job.type,
+            status=job.status,
+            progress=_progress(job),
             queue=QueuePlace(name=job.queue, position=job.position) if job.position is not None else None,
-            attempt=max(1, job.attempt), params=job.params, model=ModelName(**job.model) if job.model else None,
-            input_digest=job.input_digest, metrics=job.metrics, error=job.error, metadata=job.metadata,
-            created_at=job.created_at, started_at=job.started_at, finished_at=job.finished_at, expires_at=None,
+            attempt=max(1, job.attempt),
+            params=job.params,
+            model=ModelName(**job.model) if job.model else None,
+            input_digest=job.input_digest,
+            metrics=job.metrics,
+            error=job.error,
+            metadata=job.metadata,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            expires_at=None,
             provenance=job.provenance,
             links=JobLinks(self=here, cancel=f"{here}/cancel", artifacts=f"{here}/artifacts"),
         )

@@ -16,8 +16,10 @@ from service.settings import Settings
 def listen(settings: Settings) -> socket.socket:
     """A bound socket; SystemExit with a sentence if the address cannot be had, or should not."""
     if settings.host not in LOOPBACK and not settings.anonymous:
-        sys.exit(f"refusing to listen on {settings.host}: there are no keys, so anybody who reaches this address could "
-                 "use the service; set SDFSRN_ANONYMOUS=1 if that is meant")
+        sys.exit(
+            f"refusing to listen on {settings.host}: there are no keys, so anybody who reaches this address could "
+            "use the service; set SDFSRN_ANONYMOUS=1 if that is meant"
+        )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,8 +27,10 @@ def listen(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
         listener.listen(128)
     except OSError as error:
-        sys.exit(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
-                 "choose another with --port, 0 takes any that is free")
+        sys.exit(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+            "choose another with --port, 0 takes any that is free"
+        )
     return listener
 
 
@@ -39,8 +43,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s api %(levelname)s %(message)s")
     settings = Settings()
     listener = listen(settings) if arguments.fd is None else socket.socket(fileno=arguments.fd)
-    config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=3,
-                            server_header=False)
+    config = uvicorn.Config(
+        create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -46,9 +46,11 @@ class Stack:
 
     def worker(self, queue: str) -> psutil.Process:
         """The main process of the worker of a queue."""
-        return next(child for child in psutil.Process(self.process.pid).children()
-                    if child.cmdline()[-4:] == ["-m", "worker", "--queue", queue] or f"--queue {queue}" in
-                    " ".join(child.cmdline()))
+        return next(
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if child.cmdline()[-4:] == ["-m", "worker", "--queue", queue] or f"--queue {queue}" in " ".join(child.cmdline())
+        )
 
     def worker_child(self, queue: str) -> psutil.Process:
         """The process that does the work."""
@@ -73,8 +75,12 @@ def start_stack(data: Path) -> Stack:
     """Start a service on a data folder and wait until it is ready."""
     log = (data.parent / f"{data.name}.log").open("a")
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", "0"], cwd=ROOT, env={**os.environ, "SDFSRN_DATA": str(data)},
-        stdout=subprocess.PIPE, stderr=log, text=True,
+        [sys.executable, "-m", "service", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, "SDFSRN_DATA": str(data)},
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
         preexec_fn=lifeline.kernel_signal_on_parent_death,
     )
     log.close()

@@ -22,10 +22,24 @@ def main() -> None:
 
     from worker.app import app
 
-    app.worker_main([
-        "worker", "--queues", arguments.queue, "--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO",
-        "--hostname", f"{arguments.queue}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat",
-    ])
+    app.worker_main(
+        [
+            "worker",
+            "--queues",
+            arguments.queue,
+            "--pool",
+            "prefork",
+            "--concurrency",
+            "1",
+            "--loglevel",
+            "INFO",
+            "--hostname",
+            f"{arguments.queue}@%h",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )
 
 
 def _set_threads(queue: str) -> None:

@@ -20,7 +20,7 @@ PROGRESS_EVERY_S = 0.5
 _log = logging.getLogger(__name__)
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+class Stopped(Exception):
     """The job must not go on: it was cancelled, or the claim is lost. Raised out of the progress callback."""
 
 
@@ -42,9 +42,7 @@ class Claim:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._done.set()
         self._thread.join()
 
@@ -57,7 +55,10 @@ class Claim:
         self._reported = (phase, time.monotonic())
         self._metrics = metrics or self._metrics
         report = {
-            "phase": phase, "step": step, "total": total, "fraction": min(1.0, step / total) if total else 0.0,
+            "phase": phase,
+            "step": step,
+            "total": total,
+            "fraction": min(1.0, step / total) if total else 0.0,
             "eta_s": self._eta.left_s(phase, step, total),
         }
         try:

@@ -35,8 +35,13 @@ _models: "OrderedDict[str, Reconstructor]" = OrderedDict()
 # Names that the platform's table of types lacks, or spells in several ways.
 _BYTES = "application/octet-stream"
 _MEDIA_TYPES = {
-    ".npy": _BYTES, ".safetensors": _BYTES, ".jsonl": "application/jsonl",
-    ".glb": "model/gltf-binary", ".obj": "model/obj", ".ply": _BYTES, ".stl": "model/stl",
+    ".npy": _BYTES,
+    ".safetensors": _BYTES,
+    ".jsonl": "application/jsonl",
+    ".glb": "model/gltf-binary",
+    ".obj": "model/obj",
+    ".ply": _BYTES,
+    ".stl": "model/stl",
 }
 
 
@@ -102,8 +107,13 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         last_key = stored["key"]
 
     metrics = trainer(method)(
-        METHODS[method](**job.params["config"]), data, folder,
-        resume_from=start, init_from=parent, progress=claim.progress, on_checkpoint=on_checkpoint,
+        METHODS[method](**job.params["config"]),
+        data,
+        folder,
+        resume_from=start,
+        init_from=parent,
+        progress=claim.progress,
+        on_checkpoint=on_checkpoint,
     )
     digest = Checkpoint.load(folder / "checkpoint.safetensors").dataset_digest
     return {"metrics": metrics, "provenance": _provenance(job) | {"dataset_digest": digest}}
@@ -114,12 +124,14 @@ _RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {"reconstruction"
 
 def _reconstruction_config(params: dict[str, Any]) -> ReconstructionConfig:
     known_view = params["input_view"]
-    return ReconstructionConfig(**{
-        **params,
-        "views": tuple(View(**view) for view in params["views"]),
-        "input_view": View(**known_view) if known_view else None,
-        "outputs": tuple(params["outputs"]),
-    })
+    return ReconstructionConfig(
+        **{
+            **params,
+            "views": tuple(View(**view) for view in params["views"]),
+            "input_view": View(**known_view) if known_view else None,
+            "outputs": tuple(params["outputs"]),
+        }
+    )
 
 
 def _model(job: Job) -> Reconstructor:
@@ -153,21 +165,26 @@ def _publishable(job: Job, folder: Path) -> list[dict[str, Any]]:
     files = []
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
         numbered = re.fullmatch(r"(.+)_(\d{3})", path.stem)
-        files.append({
-            "name": path.name,
-            "kind": numbered[1] if numbered else path.stem,
-            "media_type": _MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or _BYTES,
-            "view": views[int(numbered[2])] if numbered and int(numbered[2]) < len(views) else None,
-            **_artifacts.put_file(job_key(job.id, job.fence, path.name), path),
-        })
+        files.append(
+            {
+                "name": path.name,
+                "kind": numbered[1] if numbered else path.stem,
+                "media_type": _MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or _BYTES,
+                "view": views[int(numbered[2])] if numbered and int(numbered[2]) < len(views) else None,
+                **_artifacts.put_file(job_key(job.id, job.fence, path.name), path),
+            }
+        )
     return files
 
 
 def _provenance(job: Job) -> dict[str, Any]:
     config = job.params.get("config", job.params)
     return {
-        "code_version": version("sdfsrn"), "torch_version": version("torch"), "seed": config.get("seed"),
-        "device": str(pick_device("auto")), "model_digest": job.source["sha256"] if job.source else None,
+        "code_version": version("sdfsrn"),
+        "torch_version": version("torch"),
+        "seed": config.get("seed"),
+        "device": str(pick_device("auto")),
+        "model_digest": job.source["sha256"] if job.source else None,
     }
 
 
@@ -176,7 +193,8 @@ def _problem(job: Job, error: Exception) -> dict[str, Any]:
     expected = isinstance(error, ReconstructionFailed | TrainingCollapsed | ValueError)
     return {
         "type": "urn:sdfsrn:problem:" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind).lower(),
-        "title": f"The {job.type} failed", "detail": str(error) if expected else f"{kind}: {error}",
+        "title": f"The {job.type} failed",
+        "detail": str(error) if expected else f"{kind}: {error}",
     }
 
 

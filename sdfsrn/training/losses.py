@@ -14,7 +14,8 @@ def silhouette_loss(min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "bat
 
     IDR's scaling (Yariv et al. 2020, eq. 7 with 1/alpha).
     """
-    return temperature * functional.binary_cross_entropy_with_logits(-min_sdf / temperature, inside.float())
+    entropy: Tensor = functional.binary_cross_entropy_with_logits(-min_sdf / temperature, inside.float())
+    return temperature * entropy
 
 
 def bound_loss(sdf: Float[Tensor, "batch n"], bound: Float[Tensor, "batch n"]) -> Float[Tensor, ""]:

@@ -34,9 +34,7 @@ def list_models(context: ContextOf) -> dict[str, list[ModelCard]]:
     return {"items": list(context.catalogue.cards.values())}
 
 
-@router.get(
-    "/v1/models/{name}", tags=["models"], summary="Look at a model", responses={404: {"model": ProblemDocument}}
-)
+@router.get("/v1/models/{name}", tags=["models"], summary="Look at a model", responses={404: {"model": ProblemDocument}})
 def get_model(name: str, context: ContextOf) -> ModelCard:
     """With its evaluation."""
     if name not in context.catalogue.cards:

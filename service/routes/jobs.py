@@ -34,8 +34,10 @@ def list_jobs(
         raise Problem(422, "this is no cursor of ours", field="cursor")
     since = first_id_at(created_after.timestamp()) if created_after else None
     found = (
-        job for job in context.jobs.newest_first(cursor, since)
-        if (kind is None or job.type == kind) and (status is None or job.status == status)
+        job
+        for job in context.jobs.newest_first(cursor, since)
+        if (kind is None or job.type == kind)
+        and (status is None or job.status == status)
         and (model is None or (job.model or {}).get("name") == model)
     )
     page = list(islice(found, limit + 1))
@@ -53,9 +55,14 @@ def get_job(job_id: str, context: ContextOf, response: Response) -> JobEnvelope:
 
 
 @router.post(
-    "/{job_id}/cancel", status_code=202, summary="Cancel a job",
-    responses={**_NOT_FOUND, 200: {"model": JobEnvelope, "description": "it had been cancelled already"},
-               409: {"model": ProblemDocument}},
+    "/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    responses={
+        **_NOT_FOUND,
+        200: {"model": JobEnvelope, "description": "it had been cancelled already"},
+        409: {"model": ProblemDocument},
+    },
 )
 def cancel_job(job_id: str, context: ContextOf, response: Response) -> JobEnvelope:
     """A waiting job ends at once, a running one at its next step."""
@@ -83,19 +90,21 @@ def delete_job(job_id: str, context: ContextOf) -> None:
 def list_artifacts(job_id: str, context: ContextOf) -> list[Artifact]:
     """Empty until the job has succeeded."""
     return [
-        Artifact(**{name: file[name] for name in ("name", "kind", "media_type", "bytes", "sha256", "view")},
-                 href=f"/v1/jobs/{job_id}/artifacts/{file['name']}")
+        Artifact(
+            **{name: file[name] for name in ("name", "kind", "media_type", "bytes", "sha256", "view")},
+            href=f"/v1/jobs/{job_id}/artifacts/{file['name']}",
+        )
         for file in _found(context, job_id).files
     ]
 
 
 @router.get(
-    "/{job_id}/artifacts/{name}", response_class=Response, summary="Fetch a file",
+    "/{job_id}/artifacts/{name}",
+    response_class=Response,
+    summary="Fetch a file",
     responses={**_NOT_FOUND, 200: {"content": {"*/*": {}}}, 304: {"description": "the ETag is the one you have"}},
 )
-def get_artifact(
-    job_id: str, name: str, context: ContextOf, if_none_match: Annotated[str | None, Header()] = None
-) -> Response:
+def get_artifact(job_id: str, name: str, context: ContextOf, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """The bytes, with a strong ETag."""
     file = next((file for file in _found(context, job_id).files if file["name"] == name), None)
     if file is None:

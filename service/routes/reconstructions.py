@@ -39,7 +39,10 @@ def _form_schema() -> dict[str, Any]:
 
 
 @router.post(
-    "/reconstructions", status_code=202, responses=CREATED, summary="Reconstruct the object in a picture",
+    "/reconstructions",
+    status_code=202,
+    responses=CREATED,
+    summary="Reconstruct the object in a picture",
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
 )
 async def create_reconstruction(request: Request, context: ContextOf) -> Response:
@@ -51,9 +54,15 @@ async def create_reconstruction(request: Request, context: ContextOf) -> Respons
     model, source = await run_in_threadpool(context.catalogue.resolve, fields.model, "model")  # type: ignore[attr-defined]
     picture = await run_in_threadpool(_read_png, form.files)
     job = Job(
-        id=new_id(), type="reconstruction", queue=RECONSTRUCTION, created_at=now(), params=dataclasses.asdict(config),
+        id=new_id(),
+        type="reconstruction",
+        queue=RECONSTRUCTION,
+        created_at=now(),
+        params=dataclasses.asdict(config),
         metadata=fields.metadata,  # type: ignore[attr-defined]
-        model=model, source=source, input_digest="sha-256:" + hashlib.sha256(picture).hexdigest(),
+        model=model,
+        source=source,
+        input_digest="sha-256:" + hashlib.sha256(picture).hexdigest(),
     )
     await run_in_threadpool(context.artifacts.put, job_key(job.id, "input", "input.png"), picture)
     try:

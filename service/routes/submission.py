@@ -17,8 +17,10 @@ RETRY_AFTER_S = "1"
 CREATED: dict[int | str, dict[str, Any]] = {
     200: {"model": JobEnvelope, "description": "the job ended within the preferred wait (Prefer: wait=N)"},
     202: {"model": JobEnvelope, "description": "the job is queued; its address is in Location"},
-    413: {"model": ProblemDocument}, 415: {"model": ProblemDocument},
-    422: {"model": ProblemDocument}, 503: {"model": ProblemDocument},
+    413: {"model": ProblemDocument},
+    415: {"model": ProblemDocument},
+    422: {"model": ProblemDocument},
+    503: {"model": ProblemDocument},
 }
 
 

@@ -23,18 +23,26 @@ def _json_only(request: Request) -> None:
 
 
 @router.post(
-    "/trainings", status_code=202, responses=CREATED, dependencies=[Depends(_json_only)], summary="Train a model",
+    "/trainings",
+    status_code=202,
+    responses=CREATED,
+    dependencies=[Depends(_json_only)],
+    summary="Train a model",
 )
-async def create_training(
-    request: Request, context: ContextOf, body: Annotated[TrainingRequest | None, Body()] = None
-) -> Response:
+async def create_training(request: Request, context: ContextOf, body: Annotated[TrainingRequest | None, Body()] = None) -> Response:
     """Check everything, queue the job."""
     wanted = body or TrainingRequest()
     _check(wanted)
     model, source = await run_in_threadpool(_start, context, wanted.from_checkpoint)
     job = Job(
-        id=new_id(), type="training", queue=TRAINING, created_at=now(), metadata=wanted.metadata,
-        model=model, source=source, params=wanted.model_dump(mode="json", exclude={"metadata"}),
+        id=new_id(),
+        type="training",
+        queue=TRAINING,
+        created_at=now(),
+        metadata=wanted.metadata,
+        model=model,
+        source=source,
+        params=wanted.model_dump(mode="json", exclude={"metadata"}),
     )
     return await submit(context, request, job)
 

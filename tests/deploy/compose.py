@@ -46,8 +46,14 @@ class Stack:
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Run a compose command and give back what it said; CalledProcessError with that output if it failed."""
         done = subprocess.run(
-            [*self._command, *arguments], cwd=ROOT, env=self._environment, check=check,
-            text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [*self._command, *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            check=check,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         return done.stdout
 

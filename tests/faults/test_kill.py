@@ -10,8 +10,10 @@ import pytest
 
 from tests.conftest import Stack, start_stack
 
-TRAINING = {"dataset": {"n_shapes": 4}, "config": {"epochs": 120, "checkpoint_every": 5, "n_rays": 16, "n_samples": 4,
-                                                  "learning_rate": 1e-6}}
+TRAINING = {
+    "dataset": {"n_shapes": 4},
+    "config": {"epochs": 120, "checkpoint_every": 5, "n_rays": 16, "n_samples": 4, "learning_rate": 1e-6},
+}
 
 
 @pytest.fixture
@@ -42,8 +44,14 @@ def test_a_killed_training_goes_on_from_its_checkpoint(stack: Stack, whole_worke
     assert record and record.checkpoint
     going_on = stack.wait_for(job["id"], lambda envelope: envelope["attempt"] == 2, 40)
     print(f"claimed again after {time.monotonic() - killed:.1f} s")
-    going_on = stack.wait_for(job["id"], lambda envelope: envelope["progress"]["phase"] == "training"
-                              and envelope["attempt"] == 2 and envelope["progress"]["step"] != record.progress["step"])
+    going_on = stack.wait_for(
+        job["id"],
+        lambda envelope: (
+            envelope["progress"]["phase"] == "training"
+            and envelope["attempt"] == 2
+            and envelope["progress"]["step"] != record.progress["step"]
+        ),
+    )
     print(f"trains again after {time.monotonic() - killed:.1f} s, at epoch {going_on['progress']['step']}")
     assert going_on["progress"]["step"] >= 15, "it began anew"
     ended = stack.ended(job["id"])

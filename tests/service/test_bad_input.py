@@ -22,6 +22,7 @@ def png(image: Image.Image) -> bytes:
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and has a few bytes of zeros for it."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -49,17 +50,21 @@ def assert_problem(answer: httpx.Response, field: str, status: tuple[int, ...] =
     assert problem["errors"][0]["field"] == field, problem
 
 
-@pytest.mark.parametrize(("image", "status"), [
-    (b"", 422),
-    (b"not a picture at all", 422),
-    (png_header(64, 64)[:60], 422),
-    (png(Image.effect_noise((200, 200), 50).convert("RGBA"))[:3000], 422),
-    (png_header(60_000, 60_000), 422),
-    (png_header(8200, 5000), 422),
-    (png(Image.new("RGBA", (64, 64))), 422),
-    (png(Image.new("RGB", (64, 64), "white")), 422),
-    (b"\x89PNG" + bytes(20_000_001), 413),
-], ids=["empty", "text", "header only", "truncated", "bomb", "41 megapixels", "transparent", "blank", "20 MB"])
+@pytest.mark.parametrize(
+    ("image", "status"),
+    [
+        (b"", 422),
+        (b"not a picture at all", 422),
+        (png_header(64, 64)[:60], 422),
+        (png(Image.effect_noise((200, 200), 50).convert("RGBA"))[:3000], 422),
+        (png_header(60_000, 60_000), 422),
+        (png_header(8200, 5000), 422),
+        (png(Image.new("RGBA", (64, 64))), 422),
+        (png(Image.new("RGB", (64, 64), "white")), 422),
+        (b"\x89PNG" + bytes(20_000_001), 413),
+    ],
+    ids=["empty", "text", "header only", "truncated", "bomb", "41 megapixels", "transparent", "blank", "20 MB"],
+)
 def test_image(client: httpx.Client, image: bytes, status: int) -> None:
     assert_problem(client.post("/v1/reconstructions", files={"image": ("a.png", image)}), "image", (status,))
 
@@ -70,28 +75,31 @@ def test_no_image(client: httpx.Client) -> None:
     assert_problem(client.post("/v1/reconstructions", data={"size": "64"}), "content-type", (415,))
 
 
-@pytest.mark.parametrize(("name", "value", "field"), [
-    ("views", "sideways", "views"),
-    ("views", '{"count": 10000}', "views"),
-    ("views", json.dumps([{"azimuth_deg": i % 360, "elevation_deg": 0} for i in range(4000)]), "views"),
-    ("views", '[{"azimuth_deg": NaN, "elevation_deg": 0}]', "views"),
-    ("views", '[{"azimuth_deg": 1e999, "elevation_deg": 0}]', "views.0.azimuth_deg"),
-    ("views", '[{"azimuth_deg": 0, "elevation_deg": 91}]', "views.0.elevation_deg"),
-    ("views", "[" * 50_000, "views"),
-    ("views", "[]", "views"),
-    ("input_view", "7", "input_view"),
-    ("model", "no-such-model", "model"),
-    ("model", "job:nothing", "model"),
-    ("size", "31", "size"),
-    ("size", "sixty", "size"),
-    ("size", "1" * 5000, "size"),
-    ("outputs", "hologram", "outputs.0"),
-    ("mesh_format", "dwg", "mesh_format"),
-    ("refine_steps", "501", "refine_steps"),
-    ("metadata", '{"a": {"b": 1}}', "metadata.a"),
-    ("metadata", '{"a": "\\ud800"}', "metadata.a"),
-    ("colour", "red", "colour"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "field"),
+    [
+        ("views", "sideways", "views"),
+        ("views", '{"count": 10000}', "views"),
+        ("views", json.dumps([{"azimuth_deg": i % 360, "elevation_deg": 0} for i in range(4000)]), "views"),
+        ("views", '[{"azimuth_deg": NaN, "elevation_deg": 0}]', "views"),
+        ("views", '[{"azimuth_deg": 1e999, "elevation_deg": 0}]', "views.0.azimuth_deg"),
+        ("views", '[{"azimuth_deg": 0, "elevation_deg": 91}]', "views.0.elevation_deg"),
+        ("views", "[" * 50_000, "views"),
+        ("views", "[]", "views"),
+        ("input_view", "7", "input_view"),
+        ("model", "no-such-model", "model"),
+        ("model", "job:nothing", "model"),
+        ("size", "31", "size"),
+        ("size", "sixty", "size"),
+        ("size", "1" * 5000, "size"),
+        ("outputs", "hologram", "outputs.0"),
+        ("mesh_format", "dwg", "mesh_format"),
+        ("refine_steps", "501", "refine_steps"),
+        ("metadata", '{"a": {"b": 1}}', "metadata.a"),
+        ("metadata", '{"a": "\\ud800"}', "metadata.a"),
+        ("colour", "red", "colour"),
+    ],
+)
 def test_field(client: httpx.Client, photo: bytes, name: str, value: str, field: str) -> None:
     answer = client.post("/v1/reconstructions", files={"image": photo}, data={name: value})
     assert_problem(answer, field)
@@ -102,20 +110,23 @@ def test_pixels_in_all(client: httpx.Client, photo: bytes) -> None:
     assert_problem(client.post("/v1/reconstructions", files={"image": photo}, data=form), "views")
 
 
-@pytest.mark.parametrize(("body", "field"), [
-    ({"config": {"epochs": -1}}, "config.epochs"),
-    ({"config": {"epochs": True}}, "config.epochs"),
-    ({"config": {"learning_rate": "fast"}}, "config.learning_rate"),
-    ({"config": {"colour": 1}}, "config.colour"),
-    ({"colour": 1}, "colour"),
-    ({"method": "magic"}, "method"),
-    ({"dataset": {"n_shapes": 0}}, "dataset.n_shapes"),
-    ({"dataset": {"families": []}}, "dataset.families"),
-    ({"dataset": {"type": "uploaded"}}, "dataset.type"),
-    ({"from_checkpoint": {}}, "from_checkpoint"),
-    ({"from_checkpoint": {"job": "x"}}, "from_checkpoint.job"),
-    ({"from_checkpoint": {"model": "x"}}, "from_checkpoint.model"),
-])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"config": {"epochs": -1}}, "config.epochs"),
+        ({"config": {"epochs": True}}, "config.epochs"),
+        ({"config": {"learning_rate": "fast"}}, "config.learning_rate"),
+        ({"config": {"colour": 1}}, "config.colour"),
+        ({"colour": 1}, "colour"),
+        ({"method": "magic"}, "method"),
+        ({"dataset": {"n_shapes": 0}}, "dataset.n_shapes"),
+        ({"dataset": {"families": []}}, "dataset.families"),
+        ({"dataset": {"type": "uploaded"}}, "dataset.type"),
+        ({"from_checkpoint": {}}, "from_checkpoint"),
+        ({"from_checkpoint": {"job": "x"}}, "from_checkpoint.job"),
+        ({"from_checkpoint": {"model": "x"}}, "from_checkpoint.model"),
+    ],
+)
 def test_training(client: httpx.Client, body: dict[str, Any], field: str) -> None:
     assert_problem(client.post("/v1/trainings", json=body), field)
 
@@ -149,9 +160,7 @@ def test_hosts_and_origins(client: httpx.Client) -> None:
     assert client.get("/healthz", headers={"Origin": "http://localhost:1234"}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/jobs/nothing", "/v1/jobs/%00", "/v1/jobs/" + "0" * 26, "/v1/models/x", "/nowhere"]
-)
+@pytest.mark.parametrize("path", ["/v1/jobs/nothing", "/v1/jobs/%00", "/v1/jobs/" + "0" * 26, "/v1/models/x", "/nowhere"])
 def test_unknown(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 404
     assert client.get(path).headers["content-type"] == "application/problem+json"

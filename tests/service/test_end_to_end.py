@@ -21,8 +21,12 @@ def test_ready_models_and_documentation(client: httpx.Client) -> None:
 
 
 def test_a_picture_in_silhouettes_out(client: httpx.Client, photo: bytes) -> None:
-    answer = client.post("/v1/reconstructions", files={"image": photo}, headers={"Prefer": "wait=30"},
-                         data={"metadata": '{"who": "me"}', "outputs": ["silhouettes", "depth"], "size": "64"})
+    answer = client.post(
+        "/v1/reconstructions",
+        files={"image": photo},
+        headers={"Prefer": "wait=30"},
+        data={"metadata": '{"who": "me"}', "outputs": ["silhouettes", "depth"], "size": "64"},
+    )
     assert answer.status_code == 200, answer.text
     assert answer.headers["Preference-Applied"] == "wait=30"
     job = answer.json()
@@ -49,12 +53,15 @@ def test_a_training_its_model_and_its_end(stack: Stack, client: httpx.Client, ph
     assert job["status"] == "succeeded", job["error"]
     assert job["provenance"]["dataset_digest"]
     names = {file["name"] for file in client.get(job["links"]["artifacts"]).json()}
-    assert {"checkpoint.safetensors", "metrics.jsonl", "loss.png", "convergence.png", "novel_views.png",
-            "evaluation.json"} <= names
+    assert {"checkpoint.safetensors", "metrics.jsonl", "loss.png", "convergence.png", "novel_views.png", "evaluation.json"} <= names
     continued = client.post("/v1/trainings", json=SMALL_TRAINING | {"from_checkpoint": {"job": job["id"]}})
     assert continued.status_code == 202, continued.text
-    own = client.post("/v1/reconstructions", files={"image": photo}, data={"model": f"job:{job['id']}", "size": "32"},
-                      headers={"Prefer": "wait=30"}).json()
+    own = client.post(
+        "/v1/reconstructions",
+        files={"image": photo},
+        data={"model": f"job:{job['id']}", "size": "32"},
+        headers={"Prefer": "wait=30"},
+    ).json()
     # Four passes make no good model; what counts is that this one was asked, and answered in its own words.
     assert own["model"] == {"name": f"job:{job['id']}", "version": 1} and own["status"] in ("succeeded", "failed")
     assert stack.ended(continued.json()["id"])["status"] == "succeeded"
