@@ -79,7 +79,7 @@ def _ray_minima(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor) -> Te
 
 @dataclass(frozen=True)
 class Surface:
-    """What each pixel's ray hits first: `depth` along the camera's axis (NaN for background), world-frame unit `normals` (0 there)."""
+    """What each pixel's ray hits first: `depth` along the camera's axis (NaN: background), world-frame unit `normals` (0 there)."""
 
     hit: Bool[Tensor, "batch size size"]
     depth: Float[Tensor, "batch size size"]

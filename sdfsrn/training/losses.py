@@ -26,7 +26,8 @@ def bound_loss(sdf: Float[Tensor, "batch n"], bound: Float[Tensor, "batch n"]) -
 
 def eikonal_loss(gradient: Float[Tensor, "batch n 3"]) -> Float[Tensor, ""]:
     """(|gradient| - 1)^2: a distance field's gradient has length 1 (Gropp et al. 2020)."""
-    return (torch.linalg.vector_norm(gradient, dim=-1) - 1).square().mean()
+    lengths: Tensor = torch.linalg.vector_norm(gradient, dim=-1)
+    return (lengths - 1).square().mean()
 
 
 def background_angle(masks: Bool[Tensor, "n size size"], fovy_deg: float) -> Float[Tensor, "n size size"]:
