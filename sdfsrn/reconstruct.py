@@ -217,13 +217,14 @@ class Reconstructor:
             progress("rendering", i, len(camera.c2w))
             one = Camera(camera.c2w[i : i + 1], camera.fovy_deg, camera.size)
             with clock.measure("silhouettes"):
-                silhouette = _antialiased(sdf, grid, one)[0]
+                minima = minimum_picture(sdf, grid, one)
+                silhouette = _antialiased(minima, one)[0]
                 if "silhouettes" in config.outputs:
                     Image.fromarray(silhouette).save(folder / f"silhouette_{i:03d}.png")
             sheet.append(silhouette)
             if with_surface:
                 with clock.measure("surfaces"):
-                    surface = surface_picture(sdf, grid, one)
+                    surface = surface_picture(sdf, grid, one, minima)
                     if "depth" in config.outputs:
                         np.save(folder / f"depth_{i:03d}.npy", surface.depth[0].cpu().numpy().astype(np.float32))
                     if "normals" in config.outputs:
@@ -234,7 +235,7 @@ class Reconstructor:
 
     def _write_turntable(self, sdf: Sdf, grid: GridField, camera_distance: float, fovy_deg: float, path: Path) -> None:
         camera = self._camera(list(ring(TURNTABLE_VIEWS, 20.0)), camera_distance, fovy_deg, TURNTABLE_SIZE)
-        surface = surface_picture(sdf, grid, camera)
+        surface = surface_picture(sdf, grid, camera, minimum_picture(sdf, grid, camera))
         light = torch.nn.functional.normalize(camera.c2w[:, :3, :3] @ torch.tensor([0.3, 0.5, 1.0], device=self.device), dim=-1)
         lambert = (surface.normals * light[:, None, None]).sum(-1).clamp(min=0)
         frames = ((0.25 + 0.75 * lambert) * surface.hit * 255).round().to(torch.uint8).cpu().numpy()
@@ -242,9 +243,8 @@ class Reconstructor:
         first.save(path, save_all=True, append_images=rest, duration=80, loop=0)
 
 
-def _antialiased(sdf: Sdf, grid: GridField, camera: Camera) -> np.ndarray:
+def _antialiased(minima: Tensor, camera: Camera) -> np.ndarray:
     """8-bit silhouettes, 255 = object, the outline softened over about one pixel; 128 and above is inside."""
-    minima = minimum_picture(sdf, grid, camera)
     return (soft_silhouette(minima, camera.pixel_width() / 4) * 255).round().to(torch.uint8).cpu().numpy()
 
 

@@ -86,17 +86,16 @@ class Surface:
     normals: Float[Tensor, "batch size size 3"]
 
 
-def surface_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Surface:
-    """Depth and normals at each ray's first crossing: found on the grid, sharpened on the field by bisection."""
+def surface_picture(sdf: Sdf, grid: GridField, camera: Camera, minima: Float[Tensor, "batch size size"]) -> Surface:
+    """Depth and normals at each ray's first crossing: found on the grid, sharpened on the field by bisection.
+
+    `minima` is the camera's `minimum_picture`; only rays that it says are inside are followed.
+    """
     rays_o, rays_d = camera.rays()
-    near, far, meets = unit_sphere_interval(rays_o, rays_d)
-    hit = torch.zeros_like(meets)
+    near, far, _ = unit_sphere_interval(rays_o, rays_d)
+    hit = (minima < 0).reshape(1, -1)
     t = torch.full_like(near, float("nan"))
-    candidates = meets.nonzero(as_tuple=True)
-    for part in torch.stack(candidates).split(65_536, dim=1):
-        index = tuple(part)
-        found, t_found = _first_crossing(sdf, grid, rays_o[index][None], rays_d[index][None], near[index][None], far[index][None])
-        hit[index], t[index] = found[0], t_found[0]
+    t[hit] = _first_crossing(sdf, grid, rays_o[hit][None], rays_d[hit][None], near[hit][None], far[hit][None])[0]
     points = (rays_o + t[..., None] * rays_d)[hit]
     normals = torch.zeros_like(rays_o)
     if len(points):
@@ -107,23 +106,20 @@ def surface_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Surface:
     return Surface(hit.view(shape), torch.where(hit.view(shape), depth, torch.nan), normals.view(*shape, 3))
 
 
-def _first_crossing(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+def _first_crossing(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """The `t` at which rays that do enter the surface enter it first."""
     t = stratified(near, far, SAMPLES, None)
     points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
-    inside = evaluate(grid, points.flatten(1, 2)).view(t.shape) < 0
-    hit = inside.any(dim=-1)
-    first = inside.float().argmax(dim=-1, keepdim=True)
-    high = t.gather(-1, first)[..., 0][hit][None]
-    low = torch.where(first == 0, near[..., None], t.gather(-1, (first - 1).clamp(min=0)))[..., 0][hit][None]
-    origins, directions = rays_o[hit][None], rays_d[hit][None]
-    if origins.shape[1]:
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            is_inside = evaluate(sdf, origins + middle[..., None] * directions) < 0
-            low, high = torch.where(is_inside, low, middle), torch.where(is_inside, middle, high)
-    crossing = torch.full_like(near, float("nan"))
-    crossing[hit] = ((low + high) / 2)[0]
-    return hit, crossing
+    values = evaluate(grid, points.flatten(1, 2)).view(t.shape)
+    # A ray that only grazes the surface may be inside at none of these samples: it enters at its smallest one.
+    first = torch.where((values < 0).any(-1), (values < 0).float().argmax(-1), values.argmin(-1))[..., None]
+    high = t.gather(-1, first)[..., 0]
+    low = torch.where(first == 0, near[..., None], t.gather(-1, (first - 1).clamp(min=0)))[..., 0]
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        is_inside = evaluate(sdf, rays_o + middle[..., None] * rays_d) < 0
+        low, high = torch.where(is_inside, low, middle), torch.where(is_inside, middle, high)
+    return (low + high) / 2
 
 
 def field_normals(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 3"]:
