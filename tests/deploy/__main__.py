@@ -50,7 +50,7 @@ def scenario(stack: Stack, client: httpx.Client) -> None:
         before = checks.artifacts(client, picture["id"])
         checks.contains(before, "mesh.glb", "contact_sheet.png", "result.json", *SILHOUETTES)
     with step("train for a few epochs"):
-        training = checks.finished(client, checks.start_training(client, epochs=3)["id"])
+        training = checks.finished(client, checks.start_training(client, epochs=6)["id"])
         checkpoint = checks.artifacts(client, training["id"])
         checks.contains(checkpoint, "checkpoint.safetensors", "evaluation.json", "metrics.jsonl", "loss.png")
     with step("reconstruct with the model just trained"):
@@ -65,7 +65,7 @@ def scenario(stack: Stack, client: httpx.Client) -> None:
 
 def broker_lost(stack: Stack, client: httpx.Client, picture: checks.Job, before: dict[str, str]) -> None:
     """Kill the broker with SIGKILL in the middle of a training."""
-    running = checks.start_training(client, epochs=60)["id"]
+    running = checks.start_training(client, epochs=40)["id"]
     with step("reconstruct in the middle of a training"):
         checks.wait_until(lambda: checks.job(client, running)["progress"]["step"] > 0, 60, "the training's first step")
         checks.reconstruct(client)

@@ -82,17 +82,17 @@ def shaded_disc(side: int = 128) -> bytes:
 
 
 def reconstruct(client: httpx.Client, **form: str) -> Job:
-    """Send the disc, wait for the end, and require success."""
+    """Send the disc, wait for the end, and require success; only a machine under load needs longer than the request waits."""
     answer = client.post(
         "/v1/reconstructions", files={"image": ("disc.png", shaded_disc())}, data=form, headers={"Prefer": "wait=60"}
     )
-    assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
-    return succeeded(answer.json())
+    assert answer.status_code in (200, 202), f"{answer.status_code}: {answer.text}"
+    return finished(client, answer.json()["id"])
 
 
 def start_training(client: httpx.Client, epochs: int) -> Job:
-    """Queue a training small enough for a test."""
-    config = {"epochs": epochs, "batch_size": 6, "checkpoint_every": 5}
+    """Queue a training small enough for a test: six shapes, three optimiser steps an epoch."""
+    config = {"epochs": epochs, "batch_size": 2, "checkpoint_every": 5}
     answer = client.post("/v1/trainings", json={"dataset": {"type": "synthetic", "n_shapes": 6}, "config": config})
     assert answer.status_code == 202, f"{answer.status_code}: {answer.text}"
     created: Job = answer.json()
@@ -105,7 +105,7 @@ def job(client: httpx.Client, job_id: str) -> Job:
     return envelope
 
 
-def finished(client: httpx.Client, job_id: str, within_s: float = 180) -> Job:
+def finished(client: httpx.Client, job_id: str, within_s: float = 420) -> Job:
     """Wait for the job's end and require success."""
     wait_until(lambda: job(client, job_id)["finished_at"] is not None, within_s, f"job {job_id} ends")
     return succeeded(job(client, job_id))
