@@ -31,7 +31,7 @@ from sdfsrn.training.losses import silhouette_loss
 
 MESH_RESOLUTION = 128
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
-SEARCH_SIZE = 24  # pixels per side of the pictures that the view is searched with
+SEARCH_SIZE = 20  # pixels per side of the pictures that the view is searched with
 REFINE_RAYS, REFINE_RATE, REFINE_PRIOR = 512, 5e-3, 1e-3
 
 # phase, step, total; may raise, which is how a caller stops a reconstruction
@@ -138,7 +138,7 @@ class Reconstructor:
 
     def estimate_view(self, grid: GridField, crop: Picture) -> View:
         """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones."""
-        candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in (-10.0, 5.0, 20.0, 35.0)]
+        candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in (-5.0, 15.0, 35.0)]
         best = self._best_view(grid, crop, candidates)
         for step_deg in (8.0, 4.0, 2.0):
             around = [

@@ -16,8 +16,13 @@ class GridField:
     """
 
     def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
-        self.values: Float[Tensor, "n n n"] = sample_grid(lambda points: evaluate(sdf, points), resolution, device)
-        self.margin = 2 * BOUND / (resolution - 1)
+        """Sample a grid of half the resolution, then the full one where it matters."""
+        self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device))
+        self._set(self.finer(sdf, resolution))
+
+    def _set(self, values: Float[Tensor, "n n n"]) -> None:
+        self.values = values
+        self.margin = 2 * BOUND / (values.shape[0] - 1)
 
     def __call__(self, points: Float[Tensor, "1 n 3"]) -> Float[Tensor, "1 n"]:
         # grid_sample wants the last axis of the volume first

@@ -18,7 +18,7 @@ from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, stratified
 
 BLOCK = 4  # pixels per side that one coarse ray may decide
-SAMPLES = 64
+SAMPLES = 48
 BISECTIONS = 8
 
 
