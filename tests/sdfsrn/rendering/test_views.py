@@ -1,0 +1,126 @@
+"""Finished pictures against plain evaluation of every pixel, against closed forms and against trimesh's ray casts."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial import cKDTree
+
+from sdfsrn.geometry.cameras import orbit_c2w
+from sdfsrn.rendering import Sdf
+from sdfsrn.rendering.grids import GridField
+from sdfsrn.rendering.views import SAMPLES, Camera, field_normals, minimum_picture, surface_picture
+from tests.sdfsrn.rendering.fields import ball, box, decoder_field
+from tests.sdfsrn.rendering.plain import dense_minimum
+
+FIELDS = {
+    "ball": ball(0.6),
+    "small ball": ball(0.08),
+    "box": box((0.5, 0.3, 0.2)),
+    "thin plate": box((0.5, 0.05, 0.4)),
+    "decoder 0": decoder_field(0)[1],
+    "decoder 1": decoder_field(1)[1],
+}
+
+
+def _camera(size: int, n_views: int = 2, distance: float = 2.5, fovy: float = 50.0) -> Camera:
+    azimuth = torch.arange(n_views) * 100.0 + 35
+    return Camera(orbit_c2w(azimuth, torch.linspace(25, -40, n_views), distance), fovy, size)
+
+
+def _disagreement(picture: torch.Tensor, sdf: Sdf, camera: Camera) -> float:
+    """Share of pixels on the wrong side, of those where the field is clear of zero by a hair."""
+    exact = dense_minimum(sdf, *camera.rays(), SAMPLES).reshape(picture.shape)
+    return float((((picture < 0) != (exact < 0)) & (exact.abs() > 2e-3)).float().mean())
+
+
+@pytest.mark.parametrize("name", list(FIELDS))
+@pytest.mark.parametrize("size", [32, 64])
+def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
+    sdf, camera = FIELDS[name], _camera(size)
+    picture = minimum_picture(sdf, GridField(sdf), camera)
+    assert _disagreement(picture, sdf, camera) < 1e-3
+
+
+def test_near_the_outline_the_values_are_the_fields() -> None:
+    sdf, camera = FIELDS["box"], _camera(96)
+    picture = minimum_picture(sdf, GridField(sdf), camera)
+    exact = dense_minimum(sdf, *camera.rays(), SAMPLES).reshape(picture.shape)
+    outline = exact.abs() < camera.pixel_width()
+    assert (picture - exact)[outline].abs().max() < camera.pixel_width() / 2
+
+
+@pytest.mark.parametrize(("distance", "fovy"), [(1.3, 90.0), (10.0, 12.0)])
+def test_other_cameras_see_the_exact_disc(distance: float, fovy: float) -> None:
+    size, radius = 128, 0.5
+    camera = _camera(size, 1, distance, fovy)
+    picture = minimum_picture(ball(radius), GridField(ball(radius)), camera)[0]
+    disc = size / 2 / math.tan(math.radians(fovy) / 2) * radius / math.sqrt(distance**2 - radius**2)
+    centre = torch.arange(size) + 0.5 - size / 2
+    away = torch.hypot(centre[:, None], centre[None])
+    clear = (away - disc).abs() > 0.25
+    assert ((away < disc) == (picture < 0))[clear].all()
+
+
+def test_depth_and_normals_of_a_ball_are_exact() -> None:
+    radius, camera = 0.6, _camera(48)
+    grid = GridField(ball(radius))
+    surface = surface_picture(ball(radius), grid, camera, minimum_picture(ball(radius), grid, camera))
+    rays_o, rays_d = camera.rays()
+    middle = -(rays_o * rays_d).sum(-1)
+    half_squared = middle**2 - 2.5**2 + radius**2
+    t = middle - half_squared.clamp(min=0).sqrt()
+    forward = -camera.c2w[:, :3, 2].repeat_interleave(48 * 48, 0)
+    depth = (t[0] * (rays_d[0] * forward).sum(-1)).reshape(surface.depth.shape)
+    clear = (half_squared > 0.01).reshape(surface.depth.shape)
+    assert surface.hit[clear].all()
+    assert not surface.hit[(half_squared < 0).reshape(surface.depth.shape)].any()
+    assert (surface.depth - depth)[clear].abs().max() < 1e-3
+    normals = ((rays_o + t[..., None] * rays_d) / radius)[0].reshape(surface.normals.shape)
+    assert (surface.normals * normals).sum(-1)[clear].min() > 0.999
+    assert surface.depth[~surface.hit].isnan().all()
+    assert (surface.normals[~surface.hit] == 0).all()
+
+
+def test_normals_point_outward() -> None:
+    points = torch.tensor([[[0.6, 0.01, 0.02], [0.01, -0.4, 0.02]]])
+    torch.testing.assert_close(field_normals(box((0.5, 0.3, 0.2)), points)[0].round(), torch.tensor([[1.0, 0, 0], [0, -1.0, 0]]))
+
+
+def _unit(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    mesh.apply_translation(-mesh.bounds.mean(axis=0))
+    mesh.apply_scale(0.9 / np.linalg.norm(mesh.vertices, axis=1).max())
+    return mesh
+
+
+def _sampled_distance(mesh: trimesh.Trimesh, resolution: int) -> Sdf:
+    """Trilinear interpolation of distances to the nearest of many surface points, signed by the side of that point's face."""
+    axis = np.linspace(-1, 1, resolution)
+    nodes = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    cloud, face = trimesh.sample.sample_surface(mesh, 60_000, seed=0)
+    distance, nearest = cKDTree(cloud).query(nodes)
+    outward = ((nodes - cloud[nearest]) * mesh.face_normals[face[nearest]]).sum(axis=1) > 0
+    signed = torch.tensor(np.where(outward, distance, -distance), dtype=torch.float32)
+    values = signed.reshape(1, 1, resolution, resolution, resolution)
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        where = points.flip(-1)[:, None, None]
+        return torch.nn.functional.grid_sample(values, where, padding_mode="border", align_corners=True)[:, 0, 0, 0]
+
+    return field
+
+
+@pytest.mark.parametrize("name", ["penguin", "torus"])
+def test_silhouettes_of_real_meshes_are_trimeshs_ray_casts(data_folder: Path, name: str) -> None:
+    mesh = _unit(trimesh.load(data_folder / "meshes_watertight" / f"{name}.obj", force="mesh", process=True))
+    assert mesh.is_watertight
+    sdf = _sampled_distance(mesh, 40)
+    camera = _camera(32, 1)
+    rendered = minimum_picture(sdf, GridField(sdf), camera) < 0
+    rays_o, rays_d = camera.rays()
+    truth = torch.from_numpy(mesh.ray.intersects_any(rays_o[0].numpy(), rays_d[0].numpy())).reshape(rendered.shape)
+    agreement = float((rendered & truth).sum() / (rendered | truth).sum())
+    assert agreement > 0.95, "a 40^3 grid rounds ears and edges by a pixel at most"
