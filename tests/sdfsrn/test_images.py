@@ -1,0 +1,82 @@
+"""What a user may send, and how the object is found in it."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from sdfsrn.images import ImageError, crop_to_radius, mask_circle, read_picture
+
+BALL = (20, 10, 60, 50)
+
+
+def _encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _picture(mode: str = "RGBA", background: object = (0, 0, 0, 0)) -> Image.Image:
+    image = Image.new(mode, (96, 64), background)
+    ImageDraw.Draw(image).ellipse(BALL, fill=(200, 90, 40, 255)[: len(mode)])
+    return image
+
+
+GOOD = _encoded(_picture())
+BAD = {
+    "empty": b"",
+    "text": b"hello, I am a picture",
+    "cut off": GOOD[: len(GOOD) // 2],
+    "gif": _encoded(Image.new("L", (64, 64)), "GIF"),
+    "too many pixels": _encoded(Image.new("1", (6500, 6500))),
+    "too small": _encoded(Image.new("RGBA", (8, 64))),
+    "nothing in it": _encoded(Image.new("RGBA", (64, 64))),
+    "plain": _encoded(Image.new("RGB", (64, 64), "white")),
+    "full": _encoded(Image.new("LA", (64, 64), (9, 200))),
+    "no plain background": _encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))),
+    "too many bytes": b"\0" * 20_000_001,
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_pictures_are_refused(name: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        read_picture(BAD[name])
+    assert caught.value.field == "image"
+    assert caught.value.too_large == (name == "too many bytes")
+
+
+def test_mask_of_another_size_is_refused_by_its_name() -> None:
+    with pytest.raises(ImageError) as caught:
+        read_picture(GOOD, _encoded(Image.new("L", (64, 64), 255)))
+    assert caught.value.field == "mask"
+
+
+@pytest.mark.parametrize(("kind", "mode", "background"), [("PNG", "RGBA", (0, 0, 0, 0)), ("WEBP", "RGBA", (0, 0, 0, 0)),
+                                                          ("PNG", "RGBA", (250, 250, 250, 255)), ("JPEG", "RGB", (250, 250, 250))])
+def test_alpha_opaque_alpha_and_plain_background_find_the_ball(kind: str, mode: str, background: object) -> None:
+    x, y, radius = mask_circle(read_picture(_encoded(_picture(mode, background), kind)).mask)
+    assert abs(x - 40.5) < 1
+    assert abs(y - 30.5) < 1
+    assert abs(radius - 20.5) < 1.5
+
+
+def test_mask_beats_alpha() -> None:
+    mask = np.zeros((64, 96), dtype=np.uint8)
+    mask[5:15, 70:90] = 255
+    assert (read_picture(GOOD, _encoded(Image.fromarray(mask))).mask == (mask > 0)).all()
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = read_picture(_encoded(_picture(), exif=exif)).mask
+    assert (turned == np.rot90(read_picture(GOOD).mask, -1)).all()
+
+
+def test_crop_has_the_radius_and_the_centre() -> None:
+    x, y, radius = mask_circle(crop_to_radius(read_picture(GOOD), 0.25, 64).mask)
+    assert abs(radius - 16) < 0.5
+    assert abs(x - 32) < 0.6
+    assert abs(y - 32) < 0.6
