@@ -1,0 +1,82 @@
+"""From a picture to everything that was asked for, with a model fresh from training and with the one that is served."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image, ImageDraw
+
+from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.config import WEIGHTS, ReconstructionConfig, View
+from sdfsrn.images import Picture, read_picture
+from sdfsrn.reconstruct import Reconstructor
+from tests.sdfsrn.conftest import TinyTraining
+
+
+@pytest.fixture(scope="module")
+def picture() -> Picture:
+    """A ball."""
+    image = Image.new("RGB", (96, 96))
+    ImageDraw.Draw(image).ellipse((20, 20, 70, 70), fill=(200, 120, 60))
+    rgb = np.asarray(image)
+    return Picture(rgb, rgb.any(axis=2))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_training: TinyTraining) -> Reconstructor:
+    """Hardly trained, so its field is forced to be one body whatever the latent says."""
+    checkpoint = Checkpoint.load(tiny_training.checkpoint)
+    for name in ("decoder.latent_in.weight", "decoder.latent_skip.weight"):
+        checkpoint.weights[name].zero_()
+    return Reconstructor(checkpoint, torch.device("cpu"))
+
+
+def test_writes_what_was_asked_and_result_json_agrees(model: Reconstructor, picture: Picture, tmp_path: Path) -> None:
+    config = ReconstructionConfig(
+        views=(View(30.0, 20.0), View(200.0, -10.0)), size=64, refine_steps=2,
+        outputs=("silhouettes", "depth", "normals", "mesh", "sdf_grid")
+    )
+    phases: list[str] = []
+    metrics = model.run(picture, config, tmp_path, lambda phase, step, total: phases.append(phase))
+    kinds = (("silhouette", "png"), ("depth", "npy"), ("normals", "png"))
+    expected = {f"{kind}_{i:03d}.{end}" for i in (0, 1) for kind, end in kinds}
+    assert {path.name for path in tmp_path.iterdir()} == expected | {"mesh.glb", "sdf_grid.npy", "contact_sheet.png", "result.json"}
+    assert 0 < metrics["input_iou"] <= 1
+    assert {"encoding", "refining", "rendering", "mesh"} <= set(phases)
+    mesh = trimesh.load(tmp_path / "mesh.glb", force="mesh")
+    assert mesh.is_watertight
+    assert mesh.volume > 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["scale"] == "unknown"
+    for i, view in enumerate(result["views"]):
+        # a client's own check: every vertex of the mesh, projected with K and c2w, falls into the silhouette's box and fills it
+        pose, k = np.array(view["c2w"]), np.array(view["K"])
+        local = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3] * [1, -1, -1]
+        pixel = (local @ k.T)[:, :2] / local[:, 2:]
+        y, x = np.nonzero(np.asarray(Image.open(tmp_path / f"silhouette_{i:03d}.png")) > 127)
+        assert np.abs(pixel.min(axis=0) - [x.min(), y.min()]).max() < 1.6
+        assert np.abs(pixel.max(axis=0) - [x.max() + 1, y.max() + 1]).max() < 1.6
+
+
+def test_callers_exception_stops_it(tiny_training: TinyTraining, picture: Picture, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyError("cancelled")
+
+    with pytest.raises(KeyError):
+        Reconstructor.load(tiny_training.checkpoint, "cpu").run(picture, ReconstructionConfig(), tmp_path, stop)
+
+
+@pytest.mark.slow
+def test_served_model_makes_a_closed_mesh_of_every_picture(data_folder: Path, tmp_path: Path) -> None:
+    if not (WEIGHTS / "default.safetensors").is_file():
+        pytest.skip("no default model yet; make weights trains it")
+    served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
+    for path in sorted((data_folder / "post_images").glob("*.png")):
+        config = ReconstructionConfig(size=64, outputs=("silhouettes", "mesh"))
+        served.run(read_picture(path.read_bytes()), config, tmp_path / path.stem)
+        mesh = trimesh.load(tmp_path / path.stem / "mesh.glb", force="mesh")
+        assert mesh.is_watertight, path.name
+        assert mesh.volume > 0, path.name
