@@ -132,8 +132,8 @@ class Reconstructor:
         return sdf, grid
 
     def _camera(self, views: list[View], camera_distance: float, fovy_deg: float, size: int) -> Camera:
-        azimuth = torch.tensor([view.azimuth_deg for view in views])
-        elevation = torch.tensor([view.elevation_deg for view in views])
+        azimuth = torch.tensor([float(view.azimuth_deg) for view in views])
+        elevation = torch.tensor([float(view.elevation_deg) for view in views])
         return Camera(orbit_c2w(azimuth, elevation, camera_distance).to(self.device), fovy_deg, size)
 
     def estimate_view(self, grid: GridField, crop: Picture) -> View:
