@@ -12,7 +12,7 @@ from sdfsrn.rendering.silhouettes import evaluate
 class GridField:
     """Trilinear interpolation of one shape's field; as an `Sdf` it takes points "1 n 3".
 
-    `margin` is the error that the interpolation may have near the surface, one cell: closer than this, ask the field itself.
+    `margin` is one cell; the interpolation errs by less than two of them near the surface: closer than that, ask the field itself.
     """
 
     def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
