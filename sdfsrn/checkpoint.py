@@ -64,6 +64,7 @@ class Checkpoint:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
+        partial.chmod(0o644)  # safetensors makes it private, but a service's other users must read it
         partial.replace(path)
 
     @classmethod

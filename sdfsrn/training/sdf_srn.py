@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 # phase, step, total, metrics; may raise, which is how a caller stops a training
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
+SETTLED_STEPS = 100  # before this an empty field may still recover
 EVALUATED = 300  # shapes at most that the closing evaluation measures
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -188,7 +189,7 @@ class Run:
         """Render the shown shapes, keep the picture at the start, the middle and the end, and refuse to go on from a collapse."""
         shown = slice(0, min(SHOWN * self.data.views_per_shape, len(self.views)), self.data.views_per_shape)
         minima = self._training_minima(shown)
-        if self.epoch > 0:
+        if self.step >= SETTLED_STEPS:
             share = (minima < 0).float().flatten(1).mean(dim=1)
             if bool((share == 0).all()) or bool((share > 0.95).all()):
                 state = "empty" if float(share.max()) == 0 else "full"
