@@ -25,7 +25,7 @@ from sdfsrn.images import Picture, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette
 from sdfsrn.rendering.views import Camera, minimum_picture, surface_picture
 from sdfsrn.training.losses import silhouette_loss
 
@@ -154,8 +154,7 @@ class Reconstructor:
         target = torch.from_numpy(np.asarray(mask) / np.float32(255)).to(self.device).reshape(1, -1)
         camera = self._camera(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE)
         rays_o, rays_d = camera.rays()
-        near, far, _ = unit_sphere_interval(rays_o, rays_d)
-        _, minima = pick_minimum(grid, rays_o, rays_d, stratified(near, far, SEARCH_SIZE, None))
+        _, minima, _ = grid.ray_minimum(rays_o, rays_d, SEARCH_SIZE)
         # soft over half a pixel, so that views between pixels can be told apart
         soft = soft_silhouette(minima.view(len(candidates), -1), camera.pixel_width() / 4)
         agreement = torch.minimum(soft, target).sum(1) / torch.maximum(soft, target).sum(1)

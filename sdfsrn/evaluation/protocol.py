@@ -130,7 +130,7 @@ def rays_meet_inside(
     The grid's interpolation decides rays that stay clear of the surface by two of its cells; the others are sampled in full.
     """
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
-    _, rough = pick_minimum(grid, rays_o, rays_d, stratified(near, far, NOVEL_SAMPLES // 2, None))
+    _, rough, _ = grid.ray_minimum(rays_o, rays_d, NOVEL_SAMPLES // 2)
     inside = rough < 0
     close = meets & (rough.abs() < 2 * grid.margin)
     if close.any():

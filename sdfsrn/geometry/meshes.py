@@ -24,12 +24,16 @@ def grid_points(resolution: int, device: torch.device | None = None) -> Float[Te
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
 
 
+def cut_to_sphere(sdf: Float[Tensor, "*batch"], points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+    """The intersection with the unit sphere, so that the zero level set is closed."""
+    return torch.maximum(sdf, torch.linalg.vector_norm(points, dim=-1) - 1)
+
+
 def sample_grid(sdf: Callable[[Tensor], Tensor], resolution: int, device: torch.device | None = None) -> Float[Tensor, "n n n"]:
     """The field at the nodes of `grid_points`, cut off at the unit sphere so that its zero level set is closed."""
     points = grid_points(resolution, device).reshape(1, -1, 3)
     with torch.no_grad():
-        outside = torch.linalg.vector_norm(points, dim=-1) - 1
-        values = torch.maximum(sdf(points), outside)
+        values = cut_to_sphere(sdf(points), points)
     return values.reshape(resolution, resolution, resolution)
 
 

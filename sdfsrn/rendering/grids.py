@@ -1,12 +1,13 @@
 """A field sampled once on a grid: the cheap stand-in that says where on a ray to look, before the field itself is asked."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sdfsrn.geometry.meshes import BOUND, grid_points, sample_grid
+from sdfsrn.geometry.bounds import unit_sphere_interval
+from sdfsrn.geometry.meshes import BOUND, cut_to_sphere, grid_points, sample_grid
 from sdfsrn.rendering import Sdf
-from sdfsrn.rendering.silhouettes import evaluate
+from sdfsrn.rendering.silhouettes import evaluate, pick_minimum, stratified
 
 
 class GridField:
@@ -32,11 +33,18 @@ class GridField:
         )
         return found[:, 0, 0, 0]
 
+    def ray_minimum(
+        self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], n_samples: int
+    ) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Bool[Tensor, "1 n"]]:
+        """Each ray's smallest value at mid-segment samples: its `t`, the value, and whether the ray meets the unit sphere."""
+        near, far, meets = unit_sphere_interval(rays_o, rays_d)
+        t, smallest = pick_minimum(self, rays_o, rays_d, stratified(near, far, n_samples, None))
+        return t, smallest, meets
+
     def finer(self, sdf: Sdf, resolution: int) -> Float[Tensor, "n n n"]:
         """The field at the nodes of a finer grid: asked itself within two cells of the surface, interpolated elsewhere."""
         points = grid_points(resolution, self.values.device).reshape(1, -1, 3)
         values = evaluate(self, points)
         near = values.abs() < 2 * self.margin
-        outside = torch.linalg.vector_norm(points[near], dim=-1) - 1
-        values[near] = torch.maximum(evaluate(sdf, points[near][None])[0], outside)
+        values[near] = cut_to_sphere(evaluate(sdf, points[near][None])[0], points[near])
         return values.view(resolution, resolution, resolution)

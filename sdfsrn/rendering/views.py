@@ -15,7 +15,7 @@ from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, stratified
+from sdfsrn.rendering.silhouettes import MISS, evaluate, stratified
 
 BLOCK = 4  # pixels per side that one coarse ray may decide
 SAMPLES = 48
@@ -61,15 +61,13 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
 def _coarse_minima(grid: GridField, camera: Camera) -> Tensor:
     size = camera.size // BLOCK
     rays_o, rays_d = Camera(camera.c2w, camera.fovy_deg, size).rays()
-    near, far, _ = unit_sphere_interval(rays_o, rays_d)
-    _, minima = pick_minimum(grid, rays_o, rays_d, stratified(near, far, SAMPLES, None))
+    _, minima, _ = grid.ray_minimum(rays_o, rays_d, SAMPLES)
     # A ray that just misses the sphere must not speak for its block: the point it is nearest at was sampled, and stays.
     return minima.view(-1, size, size)
 
 
 def _ray_minima(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor) -> Tensor:
-    near, far, meets = unit_sphere_interval(rays_o, rays_d)
-    t, minima = pick_minimum(grid, rays_o, rays_d, stratified(near, far, SAMPLES, None))
+    t, minima, meets = grid.ray_minimum(rays_o, rays_d, SAMPLES)
     close = meets & (minima.abs() < 2 * grid.margin)
     points = (rays_o + t[..., None] * rays_d)[close]
     if len(points):
