@@ -70,7 +70,7 @@ class SdfSrnConfig:
     """Mini SDF-SRN: one CNN encoder, one shared SDF decoder, silhouettes of one view per shape. `{}` is the recipe."""
 
     epochs: int = setting(300, "passes over all images", low=1, high=100_000)
-    batch_size: int = setting(25, "images per optimiser step", low=1, high=1024)
+    batch_size: int = setting(5, "images per optimiser step", low=1, high=1024)
     n_rays: int = setting(128, "rays per image and step", low=8, high=4096)
     n_samples: int = setting(16, "samples per ray in training, between entry to and exit from the unit sphere", low=4, high=512)
     latent_dim: int = setting(128, "length of the latent", low=2, high=1024)

@@ -18,3 +18,10 @@ def pick_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {wanted!r} is not usable on this machine; use auto, cuda, mps or cpu") from error
     return torch.device(wanted)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """Of work that bears low precision: bfloat16 where the device multiplies it natively, else float32."""
+    if device.type == "cpu":
+        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32

@@ -1,5 +1,6 @@
 """Encoder and decoder as one module: what is trained, stored and served."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sdfsrn.device import fast_dtype
 from sdfsrn.networks.decoder import Decoder
 from sdfsrn.networks.encoder import Encoder
 
@@ -33,6 +35,18 @@ class Model(nn.Module):
 
         def field(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
             distance: Tensor = self.decoder(latent, points)
+            return distance
+
+        return field
+
+    def search_sdf(self, latent: Float[Tensor, "batch latent_dim"]) -> Callable[[Tensor], Tensor]:
+        """The same fields without a graph, in low precision where that is fast: to find where to look, not what is there."""
+        dtype = fast_dtype(self.device)
+        decoder = copy.deepcopy(self.decoder).to(dtype).requires_grad_(False)
+        low = latent.detach().to(dtype)
+
+        def field(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
+            distance: Tensor = decoder(low, points.to(dtype)).float()
             return distance
 
         return field

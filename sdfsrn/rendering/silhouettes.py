@@ -13,7 +13,7 @@ from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.rendering import Sdf
 
 # Points evaluated at once without a graph: small enough for the activations to stay in the processor's cache.
-CHUNK = 16_384
+CHUNK = 8_192
 
 # The signed distance of rays that miss the unit sphere: far outside at any temperature in use.
 MISS = 1.0
@@ -57,14 +57,16 @@ def ray_minimum(
     rays_d: Float[Tensor, "batch n 3"],
     n_samples: int,
     generator: torch.Generator | None = None,
+    search: Sdf | None = None,
 ) -> Float[Tensor, "batch n"]:
     """The smallest signed distance among each ray's samples, differentiable in whatever `sdf` depends on (not in the rays).
 
+    `search`, a cheaper version of `sdf`, picks the samples in its stead; the values returned are always those of `sdf`.
     A ray that misses the unit sphere meets nothing and gets the constant MISS.
     """
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
     t = stratified(near, far, n_samples, generator)
-    t_picked, _ = pick_minimum(sdf, rays_o, rays_d, t)
+    t_picked, _ = pick_minimum(search or sdf, rays_o, rays_d, t)
     picked = sdf(rays_o + t_picked[..., None] * rays_d)
     return torch.where(meets, picked, torch.full_like(picked, MISS))
 

@@ -19,7 +19,7 @@ from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import SdfSrnConfig, SyntheticData
 from sdfsrn.data.synthetic import families_of, make_views
 from sdfsrn.data.views import TrainingViews
-from sdfsrn.device import pick_device
+from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import unit_sphere_interval
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 # phase, step, total, metrics; may raise, which is how a caller stops a training
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
+EVERYWHERE = 4  # one ray in so many also carries a random sample, for what must hold everywhere
 SETTLED_STEPS = 100  # before this an empty field may still recover
 EVALUATED = 300  # shapes at most that the closing evaluation measures
 CHECKPOINT = "checkpoint.safetensors"
@@ -97,6 +98,7 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim)).to(device)
+        self.model.encoder.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=device.type != "mps")
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
         self.digest = views.digest()
@@ -129,20 +131,21 @@ class Run:
     def _train_step(self, batch: Tensor, step: int) -> Tensor:
         config, generator = self.config, self._generator(step, 1)
         rays_o, rays_d, inside, angle = self._rays(batch, generator)
-        sdf = self.model.sdf(self.model.encoder(self.views.pictures(batch).to(self.device)))
+        latents = self._encode(batch)
+        sdf = self.model.sdf(latents)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, config.n_samples, generator)
-        t_picked, _ = pick_minimum(sdf, rays_o, rays_d, t)
-        # One random sample per ray carries what must hold everywhere: a gradient of length 1, and the bound.
-        chosen = torch.randint(config.n_samples, t.shape[:2], generator=generator).to(self.device)
-        t_random = t.gather(-1, chosen[..., None]).squeeze(-1)
+        t_picked, _ = pick_minimum(self.model.search_sdf(latents), rays_o, rays_d, t)
         picked = sdf(rays_o + t_picked[..., None] * rays_d)
-        points = (rays_o + t_random[..., None] * rays_d).requires_grad_()
+        some = t[:, ::EVERYWHERE]
+        chosen = torch.randint(config.n_samples, (*some.shape[:2], 1), generator=generator).to(self.device)
+        t_random = some.gather(-1, chosen)
+        points = (rays_o[:, ::EVERYWHERE] + t_random * rays_d[:, ::EVERYWHERE]).requires_grad_()
         random = sdf(points)
         (gradient,) = torch.autograd.grad(random.sum(), points, create_graph=True)
         silhouette = silhouette_loss(picked, inside, self._temperature(step))
         eikonal = eikonal_loss(gradient)
-        bound = bound_loss(random, t_random * angle.sin()) + bound_loss(picked, t_picked * angle.sin())
+        bound = bound_loss(random, t_random[..., 0] * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
@@ -150,6 +153,14 @@ class Run:
         loss.backward()
         self.optimizer.step()
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
+
+    def _encode(self, batch: Tensor) -> Tensor:
+        """The latents of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like it best."""
+        pictures = self.views.pictures(batch).to(self.device, memory_format=torch.channels_last)
+        dtype = fast_dtype(self.device)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            latents: Tensor = self.model.encoder(pictures)
+        return latents.float()
 
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`n_rays` random pixels of each picture whose rays meet the unit sphere: rays, inside or not, background angle."""
@@ -251,8 +262,12 @@ class Run:
             raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
         self.adopt(saved)
         for name, parameter in self.model.named_parameters():
-            moments = {moment: saved.state[f"optimizer.{moment}.{name}"] for moment in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = {moment: value.to(self.device).clone() for moment, value in moments.items()}
+            # the moments must lie in memory as their parameter does
+            moments = {"step": torch.empty((), device=self.device)}
+            moments |= {moment: torch.empty_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
+            for moment, value in moments.items():
+                value.copy_(saved.state[f"optimizer.{moment}.{name}"])
+            self.optimizer.state[parameter] = moments
         self.snapshots = {name[9:]: value for name, value in saved.state.items() if name.startswith("snapshot.")}
         self.epoch = saved.step // self.steps_per_epoch
         self.history = list(saved.history)
