@@ -135,7 +135,15 @@ def _train(config: SdfSrnConfig, data: SyntheticData, out: Path, device: str = "
 
         resume_from = unfinished if unfinished.is_file() else None
         try:
-            return run_training(config, data, out, resume_from=resume_from, device=device, progress=show)
+            return run_training(
+                config,
+                data,
+                out,
+                resume_from=resume_from,
+                device=device,
+                progress=show,
+                on_checkpoint=lambda path, step: console.print(f"step {step}: {path}, {bars.tasks[0].description}"),
+            )
         except ValueError as error:
             console.print(f"[red]{error}[/]\n{unfinished} may belong to another run: choose another --out, or remove it")
             raise typer.Exit(1) from error

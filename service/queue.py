@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -54,7 +55,7 @@ class Queue:
         """Tell a worker of the queue that there is something to claim."""
         try:
             self._app.send_task(task_name(queue), args=[job_id], queue=queue, retry=False)
-        except OperationalError as error:
+        except (OperationalError, redis.RedisError, OSError) as error:
             _log.warning("could not wake the %s worker, the keeper will: %s", queue, error)
 
     def close(self) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import redis
 from PIL import Image, ImageDraw
 
-from service import lifeline
+from service import broker, lifeline
 from service.jobs import Jobs, connect
 from service.settings import Settings
 
@@ -69,6 +70,40 @@ class Stack:
     def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
         """The job's envelope when it has ended."""
         return self.wait_for(job_id, lambda job: job["status"] in ("succeeded", "failed", "cancelled"), seconds)
+
+
+class Broker:
+    """A broker by itself, as the service starts it: a context in which it runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        settings.socket.parent.mkdir(parents=True, exist_ok=True)
+        (settings.data / "broker").mkdir(exist_ok=True)
+
+    def start(self) -> None:
+        """Start it on its data and wait until it answers."""
+        self.process = subprocess.Popen(broker.server_command(self.settings))
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                connect(self.settings).ping()
+                return
+            except redis.RedisError:
+                assert time.monotonic() < deadline, "the broker did not start"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "Broker":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
 
 
 def start_stack(data: Path) -> Stack:

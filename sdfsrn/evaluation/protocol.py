@@ -53,7 +53,7 @@ def evaluate_model(
     """
     first = torch.arange(len(shapes)) * (len(views) // len(shapes))
     latents = encode(model, views)
-    loss, wrong, input_iou = _against_training_views(model, views, latents, temperature)
+    loss, wrong, input_iou = training_fit(model, views, latents, temperature)
     novel, solid, chamfer, gradient, truths, predictions = [], [], [], [], [], []
     surface = sample_surface(shapes, SURFACE_POINTS, seed=0)
     for i in range(len(shapes)):
@@ -95,8 +95,8 @@ def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
         return torch.cat([model.encoder(views.pictures(part).to(model.device)) for part in parts])
 
 
-def _against_training_views(model: Model, views: TrainingViews, latents: Tensor, temperature: float) -> tuple[float, float, float]:
-    """Mean squared error of the soft silhouette, share of pixels on the wrong side, mean IoU; over all views and pixels."""
+def training_fit(model: Model, views: TrainingViews, latents: Tensor, temperature: float) -> tuple[float, float, float]:
+    """`silhouette_loss`, `wrong_pixels` and `input_iou`: mean squared error of the soft silhouette, share of pixels on the wrong side, mean IoU; over all views and pixels."""
     squared, wrong, ious = [], [], []
     for part in torch.arange(len(views)).split(IMAGES_AT_ONCE):
         rays_o, rays_d = pixel_rays(views.c2w[part].to(model.device), views.fovy_deg, views.size)

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sdfsrn.device import fast_dtype
 from sdfsrn.networks.decoder import Decoder
 from sdfsrn.networks.encoder import Encoder
 
@@ -39,9 +38,8 @@ class Model(nn.Module):
 
         return field
 
-    def search_sdf(self, latent: Float[Tensor, "batch latent_dim"]) -> Callable[[Tensor], Tensor]:
-        """The same fields without a graph, in low precision where that is fast: to find where to look, not what is there."""
-        dtype = fast_dtype(self.device)
+    def search_sdf(self, latent: Float[Tensor, "batch latent_dim"], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The same fields without a graph in another, lower precision: to find where to look, not what is there."""
         decoder = copy.deepcopy(self.decoder).to(dtype).requires_grad_(False)
         low = latent.detach().to(dtype)
 

@@ -66,9 +66,13 @@ def ray_minimum(
     """
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
     t = stratified(near, far, n_samples, generator)
-    t_picked, _ = pick_minimum(search or sdf, rays_o, rays_d, t)
+    reached = meets.any(dim=0)  # whole pictures have corners that look past the sphere
+    rays_o, rays_d = rays_o[:, reached], rays_d[:, reached]
+    t_picked, _ = pick_minimum(search or sdf, rays_o, rays_d, t[:, reached])
     picked = sdf(rays_o + t_picked[..., None] * rays_d)
-    return torch.where(meets, picked, torch.full_like(picked, MISS))
+    minima = torch.full(meets.shape, MISS, dtype=picked.dtype, device=picked.device)
+    minima[:, reached] = picked
+    return torch.where(meets, minima, MISS)
 
 
 def soft_silhouette(min_sdf: Float[Tensor, "..."], temperature: float) -> Float[Tensor, "..."]:

@@ -98,7 +98,8 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim)).to(device)
-        self.model.encoder.to(memory_format=torch.channels_last)
+        self.fast_dtype = fast_dtype(device)
+        self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=device.type != "mps")
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
         self.digest = views.digest()
@@ -135,7 +136,7 @@ class Run:
         sdf = self.model.sdf(latents)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, config.n_samples, generator)
-        t_picked, _ = pick_minimum(self.model.search_sdf(latents), rays_o, rays_d, t)
+        t_picked, _ = pick_minimum(self.model.search_sdf(latents, self.fast_dtype), rays_o, rays_d, t)
         picked = sdf(rays_o + t_picked[..., None] * rays_d)
         some = t[:, ::EVERYWHERE]
         chosen = torch.randint(config.n_samples, (*some.shape[:2], 1), generator=generator).to(self.device)
@@ -157,8 +158,7 @@ class Run:
     def _encode(self, batch: Tensor) -> Tensor:
         """The latents of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like it best."""
         pictures = self.views.pictures(batch).to(self.device, memory_format=torch.channels_last)
-        dtype = fast_dtype(self.device)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.autocast(self.device.type, dtype=self.fast_dtype, enabled=self.fast_dtype != torch.float32):
             latents: Tensor = self.model.encoder(pictures)
         return latents.float()
 

@@ -6,30 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from service import broker
 from service.jobs import Job, Jobs, connect, first_id_at, new_id, now
 from service.keeper import Keeper
 from service.settings import Settings
+from tests.conftest import Broker
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    chosen = Settings(data=tmp_path_factory.mktemp("jobs"), lease_s=0.01, max_attempts=2)
-    chosen.socket.parent.mkdir(parents=True, exist_ok=True)
-    (chosen.data / "broker").mkdir(exist_ok=True)
-    server = subprocess.Popen(broker.server_command(chosen))
-    client = connect(chosen)
-    while True:
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            continue
-    yield chosen
-    server.terminate()
-    server.wait()
+    with Broker(Settings(data=tmp_path_factory.mktemp("jobs"), lease_s=0.01, max_attempts=2)) as running:
+        yield running.settings
 
 
 @pytest.fixture

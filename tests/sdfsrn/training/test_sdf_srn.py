@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.data.synthetic import make_views
 from sdfsrn.training import TrainingCollapsed
-from sdfsrn.training.sdf_srn import CHECKPOINT, train
+from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
 from tests.sdfsrn.conftest import TINY_CONFIG, TINY_DATA, TinyTraining
 
 
@@ -35,6 +36,34 @@ def test_interrupted_and_resumed_ends_bit_equal(tiny_training: TinyTraining, tmp
     assert all(torch.equal(value, resumed.state[name]) for name, value in whole.state.items())
     assert resumed.history == whole.history
     assert report == tiny_training.report
+
+
+def test_a_training_can_start_from_anothers_weights(tiny_training: TinyTraining, tmp_path: Path) -> None:
+    """At a learning rate of next to nothing it ends where it started: at the parent, not at its own seed."""
+    config = dataclasses.replace(TINY_CONFIG, epochs=1, learning_rate=1e-7, seed=77)
+    train(config, dataclasses.replace(TINY_DATA, seed=9), tmp_path, init_from=tiny_training.checkpoint, device="cpu")
+    parent, child = Checkpoint.load(tiny_training.checkpoint), Checkpoint.load(tmp_path / CHECKPOINT)
+    for name, value in parent.weights.items():
+        torch.testing.assert_close(child.weights[name], value, atol=1e-5, rtol=0)
+    assert child.step == 2 and len(child.history) == 1
+
+
+def test_another_networks_weights_are_refused(tiny_training: TinyTraining, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY_CONFIG, hidden_dim=48)
+    with pytest.raises(ValueError, match="networks are"):
+        train(config, TINY_DATA, tmp_path, init_from=tiny_training.checkpoint, device="cpu")
+
+
+def test_a_field_that_became_empty_is_reported_at_the_next_look(tiny_training: TinyTraining) -> None:
+    _, views = make_views(TINY_DATA)
+    run = Run(TINY_CONFIG, TINY_DATA, views, torch.device("cpu"))
+    run.restore(Checkpoint.load(tiny_training.checkpoint))
+    run.epoch = 1000  # long past the first steps, from which a field may recover
+    for bias, state in ((5.0, "empty"), (-5.0, "full")):
+        with torch.no_grad():
+            run.model.decoder.out.bias.fill_(bias)
+        with pytest.raises(TrainingCollapsed, match=state):
+            run.watch()
 
 
 def test_absurd_learning_rate_collapses_and_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""The evaluation of a model whose fields are known in closed form: what it must report can be worked out by hand."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sdfsrn.config import SyntheticData
+from sdfsrn.data.synthetic import make_views
+from sdfsrn.data.views import TrainingViews
+from sdfsrn.evaluation.protocol import ELEVATIONS_DEG, OFFSETS_DEG, evaluate_model
+from sdfsrn.geometry.cameras import pixel_rays
+from sdfsrn.geometry.primitives import Primitives
+from sdfsrn.networks.model import Model, ModelConfig
+from sdfsrn.rendering import Sdf
+
+RADII = (0.5, 0.4, -0.2)  # the last field is positive everywhere
+TRUE_RADIUS = 0.5
+
+
+class Balls(Model):
+    """Fields that are exact balls, one per latent in the order they are asked for: the first latent dimension is the radius."""
+
+    def sdf(self, latent: Tensor) -> Sdf:
+        """Distance to a ball."""
+        return lambda points: points.norm(dim=-1) - latent[:, :1]
+
+
+def _model_and_views() -> tuple[Model, Primitives, TrainingViews]:
+    _, views = make_views(SyntheticData(n_shapes=3, families=("sphere",), seed=1))
+    model = Balls(ModelConfig(latent_dim=2, hidden_dim=16)).eval()
+    order = iter(torch.tensor(RADII))
+
+    def radii(_layer: object, _input: object, latents: Tensor) -> Tensor:
+        return torch.stack([next(order).expand(2) for _ in latents])
+
+    model.encoder.register_forward_hook(radii)
+    return model, Primitives(torch.full((3, 3), TRUE_RADIUS), torch.zeros(3, dtype=torch.bool)), views
+
+
+def test_report_is_what_geometry_says() -> None:
+    model, shapes, views = _model_and_views()
+    seen: list[tuple[int, int]] = []
+    families = ["sphere", "box", "box"]
+    evaluation = evaluate_model(model, shapes, families, views, 0.01, lambda done, total: seen.append((done, total)))
+    report, novel = evaluation.report, evaluation.report["novel_view_iou"]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert report["n_shapes"] == 3 and report["n_failures"] == 1 and report["temperature"] == 0.01
+    # a ball of radius r at distance d covers a disc of radius r / sqrt(d^2 - r^2)
+    disc = lambda r: r * r / (2.5**2 - r * r)  # noqa: E731
+    smaller = disc(0.4) / disc(0.5)
+    assert novel["sphere"] > 0.995
+    assert abs(novel["box"] - smaller / 2) < 0.01, "the failure counts as 0"
+    assert abs(novel["mean"] - (1 + smaller) / 3) < 0.01 and novel["worst"] == 0
+    assert novel["without_spheres"] == novel["box"]
+    assert list(novel["by_offset"]) == ["30", "90", "150", "210", "270", "330"]
+    assert abs(report["iou_3d"] - (1 + 0.8**3) / 3) < 0.01
+    assert abs(report["chamfer_l1"] - (0 + 0.1) / 2) < 0.02, "the failure does not count"
+    assert abs(report["surface_gradient_norm"] - 1) < 1e-3
+    assert evaluation.novel_truth.shape == evaluation.novel_prediction.shape == (3, 6, 64, 64)
+    assert not evaluation.novel_prediction[2].any()
+
+
+def test_the_six_angles_are_the_contracts() -> None:
+    assert [30 + 60 * i for i in range(6)] == list(OFFSETS_DEG)
+    assert ELEVATIONS_DEG == (-10, 10, 25, 40, 0, 20)
+
+
+def test_silhouette_loss_and_wrong_pixels_are_those_of_the_exact_pictures() -> None:
+    """The same numbers from the distance between ray and centre, which no renderer is needed for."""
+    model, shapes, views = _model_and_views()
+    report = evaluate_model(model, shapes, ["sphere"] * 3, views, 0.02).report
+    rays_o, rays_d = pixel_rays(views.c2w, views.fovy_deg, 64)
+    away = torch.linalg.cross(rays_o, rays_d).norm(dim=-1)
+    minima = torch.where(away < 1, away - torch.tensor(RADII)[:, None], 1.0)
+    truth = views.masks.flatten(1)
+    loss = ((-minima / 0.02).sigmoid() - truth.float()).square().mean()
+    assert math.isclose(report["silhouette_loss"], float(loss), rel_tol=0.02)
+    assert math.isclose(report["wrong_pixels"], float(((minima < 0) != truth).float().mean()), rel_tol=0.02)

@@ -1,0 +1,65 @@
+"""The loss terms against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
+from sdfsrn.geometry.primitives import Primitives, intersect
+from sdfsrn.training.losses import background_angle, bound_loss, eikonal_loss, silhouette_loss
+from tests.sdfsrn.rendering.fields import ball, box
+
+FOVY_DEG = 50.0
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.05])
+def test_silhouette_loss_is_the_scaled_cross_entropy(temperature: float) -> None:
+    minima = torch.tensor([[-0.03, 0.02]], dtype=torch.float64, requires_grad=True)
+    inside = torch.tensor([[True, False]])
+    loss = silhouette_loss(minima, inside, temperature)
+    by_hand = temperature * sum(math.log1p(math.exp(-abs(value) / temperature)) for value in (0.03, 0.02)) / 2
+    assert loss.item() == pytest.approx(by_hand)
+    (gradient,) = torch.autograd.grad(silhouette_loss(-minima, inside, temperature), minima)
+    assert gradient.abs().max() <= 0.5 + 1e-9, "two rays share a gradient of at most one, whatever the temperature"
+
+
+def test_bound_loss_counts_only_what_lies_below_a_bound() -> None:
+    sdf = torch.tensor([[0.1, 0.5, -0.4]])
+    bound = torch.tensor([[0.3, 0.3, 0.0]])
+    assert bound_loss(sdf, bound).item() == pytest.approx(0.2 / 3)
+
+
+def test_eikonal_loss_vanishes_for_a_distance_and_not_for_its_double() -> None:
+    points = torch.randn(1, 100, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(ball(0.5)(points).sum(), points)
+    assert eikonal_loss(gradient).item() == pytest.approx(0, abs=1e-9)
+    assert eikonal_loss(2 * gradient).item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ball", "box"])
+def test_background_angle_is_a_true_lower_bound_and_a_tight_one(name: str) -> None:
+    """At every point of every background ray the exact distance is no smaller; beside the ball hardly larger."""
+    half = (0.6, 0.6, 0.6) if name == "ball" else (0.5, 0.3, 0.2)
+    sdf = ball(0.6) if name == "ball" else box(half)
+    shape = Primitives(torch.tensor([half]), torch.tensor([name == "box"]))
+    size = 64
+    rays_o, rays_d = pixel_rays(orbit_c2w(torch.tensor([35.0]), torch.tensor([20.0]), 2.5), FOVY_DEG, size)
+    mask = intersect(shape, rays_o, rays_d)[0].view(1, size, size)
+    angle = background_angle(mask, FOVY_DEG).view(1, -1)
+    assert (angle[mask.view(1, -1)] == 0).all()
+    t = torch.linspace(1.5, 3.5, 200)
+    points = rays_o[..., None, :] + t[:, None] * rays_d[..., None, :]
+    distance = sdf(points.flatten(1, 2)).view(1, -1, 200)
+    bound = t * angle.sin()[..., None]
+    pixel = 2 * math.tan(math.radians(FOVY_DEG / 2)) / size
+    background = ~mask.view(1, -1)
+    # the outline is known to a pixel only: half of one is subtracted, corners of the staircase may cost a little more
+    assert (distance - bound)[background].min() > -0.35 * pixel * 3.5
+    if name == "ball":
+        slack = (distance.amin(-1) - (bound - (distance > distance.amin(-1, keepdim=True)) * 9).amax(-1))[background]
+        assert slack.median() < 2.5 * pixel * 2.5
+
+
+def test_an_empty_mask_bounds_nothing() -> None:
+    assert (background_angle(torch.zeros(1, 16, 16, dtype=torch.bool), FOVY_DEG) == 0).all()

@@ -1,0 +1,53 @@
+"""Request schemas and the library's dataclasses cannot drift apart: each limit of one is a limit of the other."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData
+from service.schemas import MethodConfigs, ReconstructionForm, SyntheticDataset
+
+PAIRS: list[tuple[type, type[BaseModel]]] = [
+    *((METHODS[method], MethodConfigs[method]) for method in METHODS),
+    (SyntheticData, SyntheticDataset),
+    (ReconstructionConfig, ReconstructionForm),
+]
+
+
+def bounded() -> list[Any]:
+    return [
+        pytest.param(config, schema, spec, id=f"{config.__name__}.{spec.name}")
+        for config, schema in PAIRS
+        for spec in dataclasses.fields(config)
+        if spec.metadata.get("low") is not None
+    ]
+
+
+@pytest.mark.parametrize(("config", "schema"), PAIRS)
+def test_every_field_is_there_with_default_and_meaning(config: type, schema: type[BaseModel]) -> None:
+    for spec in dataclasses.fields(config):
+        field = schema.model_fields[spec.name]
+        assert field.description == spec.metadata["description"]
+        if spec.name != "views":
+            assert field.default == spec.default
+
+
+@pytest.mark.parametrize(("config", "schema", "spec"), bounded())
+def test_both_refuse_what_lies_beyond_a_limit(config: type, schema: type[BaseModel], spec: "dataclasses.Field[Any]") -> None:
+    low, high = spec.metadata["low"], spec.metadata["high"]
+    step = 1 if "int" in str(spec.type) else 1e-6 * max(1.0, abs(high))
+    for inside in (low, high):
+        schema.model_validate({spec.name: inside})
+    for outside in (low - step, high + step):
+        with pytest.raises(ValidationError):
+            schema.model_validate({spec.name: outside})
+        with pytest.raises(ValueError, match=spec.name):
+            config(**{spec.name: outside})
+
+
+def test_a_number_is_not_taken_from_a_text_or_a_truth_value() -> None:
+    for wrong in ("300", True, None):
+        with pytest.raises(ValidationError):
+            MethodConfigs["sdf_srn"].model_validate({"epochs": wrong})

@@ -1,0 +1,112 @@
+"""A worker's hold on a job, on the real broker: it hears of its end, loses nothing to a restart, and wins nothing twice."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.jobs import Job, Jobs, connect, new_id, now
+from service.settings import Settings
+from tests.conftest import Broker
+from worker.claim import HEARTBEAT_S, PROGRESS_EVERY_S, Claim, Eta, Stopped
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with Broker(Settings(data=tmp_path / "data")) as running:
+        yield running
+
+
+@pytest.fixture
+def jobs(broker: Broker) -> Jobs:
+    return Jobs(connect(broker.settings))
+
+
+def claimed(jobs: Jobs) -> Job:
+    jobs.create(Job(id=new_id(), type="training", queue="training", created_at=now()))
+    job = jobs.claim("training", "w")
+    assert job
+    return job
+
+
+def stopped_within(claim: Claim, seconds: float) -> str:
+    """Report progress until told to stop; the reason."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            claim.progress("training", 1, 9)
+        except Stopped as stopped:
+            return str(stopped)
+        time.sleep(0.05)
+    raise AssertionError(f"not told to stop within {seconds} s")
+
+
+def test_it_renews_itself_and_hears_of_a_cancellation(broker: Broker, jobs: Jobs) -> None:
+    job = claimed(jobs)
+    with Claim(broker.settings, jobs, job) as claim:
+        before = jobs.beats()[job.id]
+        time.sleep(HEARTBEAT_S + 0.5)
+        assert jobs.beats()[job.id] != before
+        assert jobs.cancel(job.id) == "running"
+        assert stopped_within(claim, HEARTBEAT_S + 1) == "cancel"
+        assert claim.finish("cancelled")
+    assert jobs.get(job.id).status == "cancelled"  # type: ignore[union-attr]
+
+
+def test_a_lost_claim_stops_and_publishes_nothing(broker: Broker, jobs: Jobs) -> None:
+    job = claimed(jobs)
+    with Claim(broker.settings, jobs, job) as claim:
+        assert jobs.lose(job.id, jobs.beats()[job.id], 3) == "queued"
+        with pytest.raises(Stopped):
+            claim.checkpoint({"step": 1, "key": "late"})
+        assert stopped_within(claim, HEARTBEAT_S + 1) == "lost"
+        assert not claim.finish("succeeded", files=[])
+    found = jobs.get(job.id)
+    assert found and found.status == "queued" and found.checkpoint is None
+
+
+def test_progress_is_reported_at_its_pace_but_never_misses_a_phase(broker: Broker, jobs: Jobs) -> None:
+    job = claimed(jobs)
+
+    def seen() -> tuple[str, int]:
+        progress = jobs.get(job.id).progress  # type: ignore[union-attr]
+        return progress["phase"], progress["step"]
+
+    with Claim(broker.settings, jobs, job) as claim:
+        claim.progress("training", 1, 9, {"loss": 0.5})
+        claim.progress("training", 2, 9)
+        assert seen() == ("training", 1)
+        time.sleep(PROGRESS_EVERY_S)
+        claim.progress("training", 3, 9)
+        assert seen() == ("training", 3)
+        claim.progress("training", 9, 9)
+        assert seen() == ("training", 9)
+        claim.progress("evaluation", 0, 4)
+        assert seen() == ("evaluation", 0)
+        assert jobs.get(job.id).metrics == {"loss": 0.5}  # type: ignore[union-attr]
+
+
+def test_a_broker_killed_and_restarted_costs_neither_checkpoint_nor_result(broker: Broker, jobs: Jobs) -> None:
+    job = claimed(jobs)
+    with Claim(broker.settings, jobs, job) as claim:
+        broker.kill()
+        back = threading.Timer(1.5, broker.start)
+        back.start()
+        claim.progress("training", 1, 9)  # nobody hears it, and nothing is raised
+        claim.checkpoint({"step": 7, "key": "kept"})  # waits for the broker
+        back.join()
+        assert jobs.get(job.id).checkpoint == {"step": 7, "key": "kept"}  # type: ignore[union-attr]
+        assert claim.finish("succeeded", files=[{"name": "only"}])
+    found = jobs.get(job.id)
+    assert found and found.status == "succeeded" and found.files == [{"name": "only"}] and found.attempt == 1
+
+
+def test_time_left_is_that_of_the_present_phase() -> None:
+    eta = Eta()
+    assert eta.left_s("training", 10, 20) is None, "resumed at 10, nothing known yet"
+    time.sleep(0.2)
+    left = eta.left_s("training", 12, 20)
+    assert left and 0.6 <= left <= 1.2
+    assert eta.left_s("evaluation", 0, 5) is None
