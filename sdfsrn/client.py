@@ -17,10 +17,11 @@ class ServiceError(RuntimeError):
 
 
 class Client:
-    """A connection to one service, by default $SDFSRN_URL's or http://127.0.0.1:8000."""
+    """A connection to one service. Every method raises ServiceError when the service refuses or cannot be reached."""
 
     def __init__(self, url: str = "http://127.0.0.1:8000") -> None:
         self._http = httpx.Client(base_url=url, timeout=90)
+        self._url = url
 
     def reconstruct(self, image: Path, mask: Path | None = None, **fields: Any) -> dict[str, Any]:
         """Submit a picture; `fields` are those of `POST /v1/reconstructions`. Returns the job."""
@@ -28,15 +29,15 @@ class Client:
         if mask is not None:
             files["mask"] = (mask.name, mask.read_bytes())
         form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-        return self._json(self._http.post("/v1/reconstructions", files=files, data=form))
+        return dict(self._ask("POST", "/v1/reconstructions", files=files, data=form).json())
 
     def train(self, **body: Any) -> dict[str, Any]:
         """Submit a training; `body` is that of `POST /v1/trainings`. Returns the job."""
-        return self._json(self._http.post("/v1/trainings", json=body))
+        return dict(self._ask("POST", "/v1/trainings", json=body).json())
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job's envelope."""
-        return self._json(self._http.get(f"/v1/jobs/{job_id}"))
+        return dict(self._ask("GET", f"/v1/jobs/{job_id}").json())
 
     def wait(self, job_id: str, progress: Callable[[dict[str, Any]], None] = lambda job: None) -> dict[str, Any]:
         """Wait until the job has ended; `progress` gets the envelope a few times a second."""
@@ -50,26 +51,20 @@ class Client:
     def fetch(self, job_id: str, folder: Path) -> list[Path]:
         """Write all artifacts of a job into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        listing = self._http.get(f"/v1/jobs/{job_id}/artifacts")
-        self._check(listing)
         paths = []
-        for artifact in listing.json():
-            answer = self._http.get(artifact["href"])
-            self._check(answer)
+        for artifact in self._ask("GET", f"/v1/jobs/{job_id}/artifacts").json():
             path = folder / Path(artifact["name"]).name
-            path.write_bytes(answer.content)
+            path.write_bytes(self._ask("GET", artifact["href"]).content)
             paths.append(path)
         return paths
 
-    def _json(self, answer: httpx.Response) -> dict[str, Any]:
-        self._check(answer)
-        body: dict[str, Any] = answer.json()
-        return body
-
-    @staticmethod
-    def _check(answer: httpx.Response) -> None:
+    def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **content)
+        except httpx.TransportError as error:
+            raise ServiceError(f"no service answers at {self._url} ({error}); `make up` starts one") from error
         if answer.is_success:
-            return
+            return answer
         try:
             problem = answer.json()
         except ValueError:

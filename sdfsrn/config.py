@@ -17,6 +17,8 @@ Frame = Literal["object", "input"]
 
 MAX_VIEWS = 360
 MAX_RENDERED_PIXELS = 100_000_000
+MAX_PICTURES = 100_000  # of one synthetic data set; each takes some 33 KB of memory
+MAX_STEP_SAMPLES = 2**24  # of one training step; each takes some 50 bytes
 
 
 def setting(default: Any, description: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -60,6 +62,10 @@ class SyntheticData:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.n_shapes * self.views_per_shape > MAX_PICTURES:
+            raise ValueError(
+                f"n_shapes x views_per_shape must be at most {MAX_PICTURES} pictures, got {self.n_shapes} x {self.views_per_shape}"
+            )
         unknown = set(self.families) - set(get_args(Family))
         if unknown or not self.families:
             raise ValueError(f"families must be a non-empty choice of {get_args(Family)}, got {self.families!r}")
@@ -90,6 +96,11 @@ class SdfSrnConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.batch_size * self.n_rays * self.n_samples > MAX_STEP_SAMPLES:
+            raise ValueError(
+                f"n_rays x n_samples x batch_size must be at most {MAX_STEP_SAMPLES} samples per step, "
+                f"got {self.n_rays} x {self.n_samples} x {self.batch_size}"
+            )
 
 
 def ring(count: int, elevation_deg: float) -> tuple[View, ...]:

@@ -87,12 +87,19 @@ def _decode(data: bytes, field: str) -> Image.Image:
         raise ImageError(field, f"the picture has {width} x {height} pixels, at least {MIN_SIDE} per side are needed")
     try:
         opened.load()
-        upright = ImageOps.exif_transpose(opened)
+        eight_bit = _to_eight_bit(opened)
+        if max(opened.size) > STORED_SIDE:  # before anything copies the picture
+            eight_bit.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.BOX)
+        return ImageOps.exif_transpose(eight_bit)
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise ImageError(field, f"the file is damaged or cut off: {error}") from error
-    if max(upright.size) > STORED_SIDE:
-        upright.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.BOX)
-    return upright
+
+
+def _to_eight_bit(image: Image.Image) -> Image.Image:
+    """A picture with 16 bits of grey, scaled; Pillow itself would cut everything above 255 off."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image, dtype=np.float32) / 257).round().clip(0, 255).astype(np.uint8))
 
 
 def _has_alpha(image: Image.Image) -> bool:

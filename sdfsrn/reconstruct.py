@@ -1,6 +1,7 @@
 """From one picture to a shape: latent, the view it was taken from, silhouettes, depth, normals and a mesh at any angle."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import ReconstructionConfig, View, ring
-from sdfsrn.device import pick_device
+from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
@@ -30,9 +31,10 @@ from sdfsrn.rendering.views import Camera, minimum_picture, surface_picture
 from sdfsrn.training.losses import silhouette_loss
 
 MESH_RESOLUTION = 128
+SOFTNESS = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 SEARCH_SIZE = 20  # pixels per side of the pictures that the view is searched with
-REFINE_RAYS, REFINE_RATE, REFINE_PRIOR = 512, 5e-3, 1e-3
+REFINE_RAYS, REFINE_SAMPLES, REFINE_RATE, REFINE_PRIOR = 512, 32, 3e-3, 1e-2
 
 # phase, step, total; may raise, which is how a caller stops a reconstruction
 Progress = Callable[[str, int, int], None]
@@ -84,7 +86,7 @@ class Reconstructor:
         camera_distance = config.camera_distance or self.checkpoint.camera_distance
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
         offset = view.azimuth_deg if config.frame == "input" else 0.0
-        views = [View(asked.azimuth_deg + offset, asked.elevation_deg) for asked in config.views]
+        views = [View((asked.azimuth_deg + offset) % 360, asked.elevation_deg) for asked in config.views]
         camera = self._camera(views, camera_distance, fovy_deg, config.size)
         self._write_views(sdf, grid, camera, config, folder, clock, progress)
         if "mesh" in config.outputs:
@@ -104,9 +106,10 @@ class Reconstructor:
         result = metrics | {
             "latent": latent[0].tolist(),
             "views": [
-                {**asdict(each), "c2w": pose.tolist(), "K": intrinsics(fovy_deg, config.size)}
-                for each, pose in zip(views, camera.c2w, strict=True)
+                {**asdict(asked), "c2w": pose.tolist(), "K": intrinsics(fovy_deg, config.size)}
+                for asked, pose in zip(config.views, camera.c2w, strict=True)
             ],
+            "frame": config.frame,  # of the views' angles; c2w is the object's frame always
             "scale": "unknown",
             "grid_bound": BOUND,
             "timings_ms": clock.timings_ms,
@@ -179,8 +182,10 @@ class Reconstructor:
         for step in range(config.refine_steps):
             progress("refining", step, config.refine_steps)
             pixel = candidates[torch.randint(len(candidates), (REFINE_RAYS,), generator=generator)].to(self.device)
-            minima = ray_minimum(self.model.sdf(moved), rays_o[:, pixel], rays_d[:, pixel], 32, generator)
-            loss = silhouette_loss(minima, inside[:, pixel], 2 * self.checkpoint.temperature)
+            optimizer.param_groups[0]["lr"] = REFINE_RATE * 0.5 * (1 + math.cos(math.pi * step / config.refine_steps))
+            search = self.model.search_sdf(moved, fast_dtype(self.device))
+            minima = ray_minimum(self.model.sdf(moved), rays_o[:, pixel], rays_d[:, pixel], REFINE_SAMPLES, generator, search)
+            loss = silhouette_loss(minima, inside[:, pixel], self.checkpoint.temperature)
             loss = loss + REFINE_PRIOR * (moved - start).square().mean()
             optimizer.zero_grad()
             loss.backward()
@@ -244,7 +249,7 @@ class Reconstructor:
 
 def _antialiased(minima: Tensor, camera: Camera) -> np.ndarray:
     """8-bit silhouettes, 255 = object, the outline softened over about one pixel; 128 and above is inside."""
-    return (soft_silhouette(minima, camera.pixel_width() / 4) * 255).round().to(torch.uint8).cpu().numpy()
+    return (soft_silhouette(minima, min(camera.pixel_width() / 4, SOFTNESS)) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def _contact_sheet(pictures: list[np.ndarray], columns: int = 6, gap: int = 4) -> Image.Image:

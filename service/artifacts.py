@@ -95,10 +95,6 @@ class Artifacts:
             for chunk in self.chunks(key):
                 target.write(chunk)
 
-    def exists(self, key: str) -> bool:
-        """Whether there is such a file."""
-        return bool(self._fs.exists(self._path(key)))
-
     def job_ids(self) -> list[str]:
         """The jobs that have anything in the store."""
         return [Path(str(path)).name for path in self._listing(self._path("jobs"))]

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -67,13 +68,21 @@ def lock(data: Path) -> IO[str]:
     return file
 
 
+def _make_private(folder: Path) -> None:
+    """Who can put a socket of their own there is the broker: the folder must be this user's alone."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022 or folder.is_symlink():
+        sys.exit(f"{folder} belongs to another user or can be written by others; remove it, or set SDFSRN_DATA to another folder")
+
+
 def main() -> None:
     """Run the server until this process is told to end, or its parent is gone."""
     lifeline.end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s broker %(levelname)s %(message)s")
     settings = Settings()
     for folder in (settings.data / "broker", settings.socket.parent):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(folder)
     server = subprocess.Popen(server_command(settings), preexec_fn=lifeline.kernel_signal_on_parent_death)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.terminate())

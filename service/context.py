@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from service.artifacts import Artifacts
@@ -23,6 +24,8 @@ class Context:
     artifacts: Artifacts
     catalogue: Catalogue
     endings: Endings
+    # A picture of 40 megapixels takes half a gigabyte while it is decoded: one at a time, the others wait.
+    decoders: CapacityLimiter
 
 
 def make_context(settings: Settings) -> Context:
@@ -35,6 +38,7 @@ def make_context(settings: Settings) -> Context:
         Artifacts(settings.store_url),
         Catalogue(settings.weights, jobs),
         Endings(settings),
+        CapacityLimiter(1),
     )
 
 

@@ -11,8 +11,9 @@ from starlette.datastructures import FormData, UploadFile
 from sdfsrn.images import MAX_BYTES
 from service.errors import Problem
 
-MAX_FIELDS = 1000
-MAX_FIELD_BYTES = 256_000
+MAX_FIELDS = 500
+MAX_FIELD_BYTES = 1_000_000
+MAX_TEXT = 1_000_000  # characters of all fields together
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,32 @@ class Form:
     files: dict[str, bytes]
 
 
-async def read_form(request: Request, *, files: Collection[str], texts: Collection[str], lists: Collection[str]) -> Form:
-    """Read a form. `texts` are taken as they are, `lists` may be repeated or JSON, everything else is JSON."""
+async def read_form(
+    request: Request, *, names: Collection[str], files: Collection[str], texts: Collection[str], lists: Collection[str]
+) -> Form:
+    """Read a form with fields of these `names` and `files`, no others.
+
+    `texts` are taken as they are, `lists` may be repeated or JSON, everything else is JSON.
+    """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
         raise Problem(415, "send multipart/form-data", field="content-type")
     async with request.form(max_files=len(files), max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
+        _refuse_unknown(form, {*names, *files})
         uploads = {name: await _read_file(form, name) for name in files if name in form}
         values = {name: _value(form, name, texts, lists) for name in form if name not in files}
     return Form(values, uploads)
+
+
+def _refuse_unknown(form: FormData, known: Collection[str]) -> None:
+    """Before anything is parsed: neither unknown names nor more text than a form of ours can need."""
+    if unknown := sorted(name for name in form if name not in known):
+        expected = ", ".join(sorted(known))
+        errors = [{"field": name, "message": f"there is no such field; expected are {expected}"} for name in unknown[:20]]
+        raise Problem(422, f"unknown fields: {', '.join(unknown[:20])}; expected are {expected}", errors=errors)
+    lengths = [(len(part), name) for name, part in form.multi_items() if isinstance(part, str)]
+    if sum(length for length, _ in lengths) > MAX_TEXT:
+        longest = max(lengths)[1]
+        raise Problem(413, f"the fields hold more than {MAX_TEXT} characters, most of them in {longest}", field=longest)
 
 
 async def _read_file(form: FormData, name: str) -> bytes:

@@ -139,6 +139,7 @@ redis.call('ZADD', queue(ARGV[2]), order, id)
 redis.call('ZADD', 'sdfsrn:jobs', 0, id)
 return 1""",
     "claim": """
+if redis.call('EXISTS', 'sdfsrn:leaving:' .. ARGV[2]) == 1 then return false end
 while true do
   local id = redis.call('ZPOPMIN', queue(ARGV[1]))[1]
   if not id then return false end
@@ -210,6 +211,7 @@ requeue(id)
 return 'queued'""",
     "release": """
 local released = {}
+redis.call('SET', 'sdfsrn:leaving:' .. ARGV[1], 1, 'EX', 3600)
 for _, id in ipairs(redis.call('SMEMBERS', 'sdfsrn:running')) do
   local at = redis.call('HMGET', job(id), 'worker', 'status')
   if at[1] == ARGV[1] and at[2] == 'running' then
@@ -258,7 +260,7 @@ class Jobs:
             top = f"({ids[-1]}"
 
     def claim(self, queue: str, worker: str) -> Job | None:
-        """Take the head of a queue under a new fence; None if nothing waits."""
+        """Take the head of a queue under a new fence; None if nothing waits, or if this worker gave its jobs back to end."""
         job_id = self._run("claim", queue, worker, now())
         return self.get(job_id) if job_id else None
 
@@ -290,7 +292,7 @@ class Jobs:
         return bool(self._run("delete", job_id))
 
     def release(self, worker: str) -> list[str]:
-        """Put the jobs of a worker that ends in good order back in their queues; this is no loss."""
+        """Put the jobs of a worker that ends in good order back in their queues; this is no loss. It gets no other."""
         released: list[str] = self._run("release", worker)
         return released
 
@@ -321,13 +323,13 @@ class Jobs:
         """How many wake-up messages nobody has taken yet."""
         return int(self._redis.llen(queue))
 
-    def worker_lives(self, queue: str) -> None:
-        """Say that a worker of this queue is ready for jobs, or at one."""
-        self._redis.set(f"sdfsrn:alive:{queue}", now(), ex=_ALIVE_S)
+    def show_life(self, of: str) -> None:
+        """Say that the keeper, or a worker of the queue named, is at its work."""
+        self._redis.set(f"sdfsrn:alive:{of}", now(), ex=_ALIVE_S)
 
-    def has_worker(self, queue: str) -> bool:
-        """Whether a worker of this queue showed itself lately."""
-        return bool(self._redis.exists(f"sdfsrn:alive:{queue}"))
+    def lives(self, of: str) -> bool:
+        """Whether the keeper, or a worker of the queue named, showed itself lately."""
+        return bool(self._redis.exists(f"sdfsrn:alive:{of}"))
 
     def ping(self) -> None:
         """Raise redis.RedisError unless the broker answers."""

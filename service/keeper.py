@@ -11,9 +11,11 @@ from service.jobs import Jobs, connect, is_id
 from service.queue import QUEUES, Queue
 from service.settings import Settings
 
+KEEPER = "keeper"
 LOOK_EVERY_S = 1.0
 WAKE_AFTER_S = 5.0
 SWEEP_EVERY_S = 60.0
+SWEEP_SHARE_S = 0.5  # lost jobs must not wait behind a large store
 # A file may be written a while before the record that names it.
 SWEEP_AGE_S = 600.0
 
@@ -50,6 +52,7 @@ class Keeper:
         self._beats, self._heads = Watch(), Watch()
         self._last_look = time.monotonic()
         self._last_sweep = 0.0
+        self._unswept: list[str] = []
 
     def run(self) -> None:
         """Look once a second, for ever."""
@@ -69,9 +72,9 @@ class Keeper:
             self._forget()
         self.find_lost()
         self.wake_idle()
-        if time.monotonic() - self._last_sweep > SWEEP_EVERY_S:
+        self._jobs.show_life(KEEPER)
+        if self._unswept or time.monotonic() - self._last_sweep > SWEEP_EVERY_S:
             self.sweep()
-            self._last_sweep = time.monotonic()
         self._last_look = time.monotonic()
 
     def find_lost(self) -> None:
@@ -92,10 +95,13 @@ class Keeper:
                 self._queue.wake(queue, head)
 
     def sweep(self, age_s: float = SWEEP_AGE_S) -> None:
-        """Remove every file older than `age_s` that no record names."""
+        """Remove files older than `age_s` that no record names: half a second's worth, the next call goes on from there."""
+        until = time.monotonic() + SWEEP_SHARE_S
         try:
-            for job_id in self._artifacts.job_ids():
-                self._sweep_job(job_id, age_s)
+            self._unswept = self._unswept or self._artifacts.job_ids()
+            while self._unswept and time.monotonic() < until:
+                self._sweep_job(self._unswept.pop(), age_s)
+            self._last_sweep = time.monotonic()
         except OSError as error:
             _log.warning("cannot sweep the artifact store: %s", error)
 

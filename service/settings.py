@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="accepted Host names beside loopback's, separated by commas"
     )
-    lease_s: float = Field(default=10.0, gt=0, description="a job whose heartbeat stood still this long is lost")
+    lease_s: float = Field(default=10.0, ge=5, description="a job whose heartbeat (every 2 s) stood still this long is lost")
     max_attempts: int = Field(default=3, ge=1, description="losses without a newer checkpoint before a job fails")
 
     @field_validator("hosts", mode="before")

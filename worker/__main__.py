@@ -3,6 +3,8 @@
 import argparse
 import logging
 import os
+import secrets
+import socket
 
 from service import lifeline
 from service.queue import QUEUES, TRAINING
@@ -18,6 +20,8 @@ def main() -> None:
     os.nice(arguments.nice)
     _set_threads(arguments.queue)
     os.environ["SDFSRN_WORKER_QUEUE"] = arguments.queue
+    # who holds a claim: process ids come again, in a container even the same one
+    os.environ["SDFSRN_WORKER_NAME"] = f"{socket.gethostname()}:{secrets.token_hex(4)}"
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.queue} %(levelname)s %(message)s")
 
     from worker.app import app

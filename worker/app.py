@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import threading
 import time
 from typing import Any
@@ -16,15 +15,11 @@ from service.queue import QUEUES, celery_app, task_name
 from service.settings import Settings
 
 QUEUE_VARIABLE = "SDFSRN_WORKER_QUEUE"
+NAME_VARIABLE = "SDFSRN_WORKER_NAME"
 
 _log = logging.getLogger(__name__)
 settings = Settings()
 app = celery_app(settings)
-
-
-def worker_name(pid: int) -> str:
-    """Who holds a claim: the machine and the worker's main process."""
-    return f"{socket.gethostname()}:{pid}"
 
 
 def _work(job_id: str) -> None:
@@ -32,7 +27,7 @@ def _work(job_id: str) -> None:
     from worker.tasks import work_off
 
     _log.info("woken for job %s", job_id)
-    work_off(os.environ[QUEUE_VARIABLE], worker_name(os.getppid()))
+    work_off(os.environ[QUEUE_VARIABLE], os.environ[NAME_VARIABLE])
 
 
 for _queue in QUEUES:
@@ -54,7 +49,7 @@ def _start_child(**_: Any) -> None:
 def _release(**_: Any) -> None:
     """An orderly end is no loss: the job goes back to its queue, and the child, its fence gone, ends."""
     try:
-        for job_id in Jobs(connect(settings)).release(worker_name(os.getpid())):
+        for job_id in Jobs(connect(settings)).release(os.environ[NAME_VARIABLE]):
             _log.info("put job %s back in its queue", job_id)
     except redis.RedisError as error:
         _log.warning("could not put the job back, the keeper will: %s", error)
@@ -64,7 +59,7 @@ def _show_life(queue: str) -> None:
     jobs = Jobs(connect(settings))
     while True:
         try:
-            jobs.worker_lives(queue)
+            jobs.show_life(queue)
         except redis.RedisError as error:
             _log.warning("the broker does not answer: %s", error)
         time.sleep(2)

@@ -96,7 +96,7 @@ def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
 
 
 def training_fit(model: Model, views: TrainingViews, latents: Tensor, temperature: float) -> tuple[float, float, float]:
-    """`silhouette_loss`, `wrong_pixels` and `input_iou`: mean squared error of the soft silhouette, share of pixels on the wrong side, mean IoU; over all views and pixels."""
+    """`silhouette_loss`, `wrong_pixels` and `input_iou`, each over all views and pixels."""
     squared, wrong, ious = [], [], []
     for part in torch.arange(len(views)).split(IMAGES_AT_ONCE):
         rays_o, rays_d = pixel_rays(views.c2w[part].to(model.device), views.fovy_deg, views.size)

@@ -13,8 +13,8 @@ class Decoder(nn.Module):
     """latent "batch latent_dim" and points "batch n 3" -> signed distance "batch n", negative inside.
 
     Latent and point enter the first and the third layer. Their linear maps are kept apart, so that the latent's share is
-    computed once per shape and not per point (as in Occupancy Networks' decoder). Weights start so that every latent is a
-    sphere of radius 0.5 (geometric initialisation, Atzmon & Lipman 2020).
+    computed once per shape and not per point (as in Occupancy Networks' decoder). Weights start so that every latent is
+    roughly a ball of radius 0.5 (geometric initialisation, Atzmon & Lipman 2020).
     """
 
     def __init__(self, latent_dim: int, hidden_dim: int) -> None:
@@ -33,7 +33,7 @@ class Decoder(nn.Module):
         for layer in (self.point_in, self.second, self.third, self.fourth):
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / hidden_dim))
         for latent_layer in (self.latent_in, self.latent_skip):
-            nn.init.normal_(latent_layer.weight, 0.0, 0.2 / math.sqrt(hidden_dim))
+            nn.init.normal_(latent_layer.weight, 0.0, 0.02 / math.sqrt(hidden_dim))  # else each latent starts elsewhere, or empty
         nn.init.zeros_(self.point_skip.weight)
         nn.init.normal_(self.out.weight, math.sqrt(math.pi / hidden_dim), 1e-4)
         nn.init.constant_(self.out.bias, -START_RADIUS)

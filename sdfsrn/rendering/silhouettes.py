@@ -44,7 +44,22 @@ def pick_minimum(
     rays_d: Float[Tensor, "batch n 3"],
     t: Float[Tensor, "batch n samples"],
 ) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
-    """The `t` of each ray's smallest sample and the value there, without a graph."""
+    """The `t` of each ray's smallest sample and the value there, without a graph; at no time are all points in memory."""
+    at_once = rays_at_once(t)
+    parts = [
+        _pick_minimum(sdf, *part)
+        for part in zip(rays_o.split(at_once, 1), rays_d.split(at_once, 1), t.split(at_once, 1), strict=True)
+    ]
+    t_picked, smallest = zip(*parts, strict=True)
+    return torch.cat(t_picked, 1), torch.cat(smallest, 1)
+
+
+def rays_at_once(t: Float[Tensor, "batch n samples"]) -> int:
+    """How many rays of each picture, so that their samples are a handful of chunks."""
+    return max(1, 16 * CHUNK // (t.shape[0] * t.shape[2]))
+
+
+def _pick_minimum(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
     values = evaluate(sdf, points.flatten(1, 2)).view(t.shape)
     smallest, index = values.min(dim=-1)

@@ -20,6 +20,7 @@ from sdfsrn.rendering.silhouettes import MISS, evaluate, stratified
 BLOCK = 4  # pixels per side that one coarse ray may decide
 SAMPLES = 48
 BISECTIONS = 8
+RAYS_AT_ONCE = 32_768
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def surface_picture(sdf: Sdf, grid: GridField, camera: Camera, minima: Float[Ten
     near, far, _ = unit_sphere_interval(rays_o, rays_d)
     hit = (minima < 0).reshape(1, -1)
     t = torch.full_like(near, float("nan"))
-    t[hit] = _first_crossing(sdf, grid, rays_o[hit][None], rays_d[hit][None], near[hit][None], far[hit][None])[0]
+    parts = zip(*(rays[hit].split(RAYS_AT_ONCE) for rays in (rays_o, rays_d, near, far)), strict=True)
+    t[hit] = torch.cat([_first_crossing(sdf, grid, *(rays[None] for rays in part))[0] for part in parts])
     points = (rays_o + t[..., None] * rays_d)[hit]
     normals = torch.zeros_like(rays_o)
     if len(points):

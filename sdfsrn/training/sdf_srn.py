@@ -25,7 +25,7 @@ from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.networks.model import Model, ModelConfig
-from sdfsrn.rendering.silhouettes import pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import MISS, pick_minimum, ray_minimum, soft_silhouette, stratified
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.losses import background_angle, bound_loss, eikonal_loss, silhouette_loss
 
@@ -66,7 +66,7 @@ def train(
         run.adopt(Checkpoint.load(init_from))
     run.watch()
     while run.epoch < config.epochs:
-        row = run.train_epoch()
+        row = run.train_epoch(lambda: progress("training", run.epoch, config.epochs, {}))
         progress("training", run.epoch, config.epochs, row)
         last = run.epoch == config.epochs
         if last or run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs // 2:
@@ -114,12 +114,13 @@ class Run:
         """Optimiser steps made so far."""
         return self.epoch * self.steps_per_epoch
 
-    def train_epoch(self) -> dict[str, float]:
+    def train_epoch(self, each_step: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Every picture once, in a random order; returns the epoch's mean losses."""
         self.model.train()
         order = torch.randperm(len(self.views), generator=self._generator(self.epoch, 0))
         rows = []
         for i, batch in enumerate(order.split(self.config.batch_size)):
+            each_step()
             rows.append(self._train_step(batch, self.step + i))
         self.epoch += 1
         means = torch.stack(rows).mean(dim=0).tolist()
@@ -194,14 +195,16 @@ class Run:
         return float(start * (end / start) ** fraction)
 
     def _generator(self, index: int, purpose: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.config.seed << 32) + 2 * index + purpose)
+        # torch heeds 32 bits of a seed; an odd factor keeps the sequences of different seeds apart
+        return torch.Generator().manual_seed((0x9E3779B1 * self.config.seed + 2 * index + purpose) % 2**32)
 
     def watch(self) -> None:
         """Render the shown shapes, keep the picture at the start, the middle and the end, and refuse to go on from a collapse."""
         shown = slice(0, min(SHOWN * self.data.views_per_shape, len(self.views)), self.data.views_per_shape)
         minima = self._training_minima(shown)
         if self.step >= SETTLED_STEPS:
-            share = (minima < 0).float().flatten(1).mean(dim=1)
+            meets = minima != MISS  # the other rays are outside whatever the field
+            share = (minima < 0).flatten(1).sum(dim=1) / meets.flatten(1).sum(dim=1)
             if bool((share == 0).all()) or bool((share > 0.95).all()):
                 state = "empty" if float(share.max()) == 0 else "full"
                 raise TrainingCollapsed(
@@ -211,7 +214,7 @@ class Run:
         pictures = (soft_silhouette(minima, self.config.temperature) * 255).round().to(torch.uint8)
         for name, epoch in (("start", 0), ("middle", self.config.epochs // 2), ("end", self.config.epochs)):
             if self.epoch == epoch:
-                self.snapshots[name] = pictures
+                self.snapshots[name] = pictures.clone()  # a short training starts and ends in the middle
 
     def _training_minima(self, shown: slice) -> Tensor:
         rays_o, rays_d = pixel_rays(self.views.c2w[shown].to(self.device), self.views.fovy_deg, self.views.size)

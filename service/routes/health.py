@@ -60,6 +60,6 @@ def _storage(context: Context) -> str:
 
 def _worker(context: Context, queue: str) -> str:
     try:
-        return "ok" if context.jobs.has_worker(queue) else "none is ready"
+        return "ok" if context.jobs.lives(queue) else "none is ready"
     except redis.RedisError:
         return "unknown: the broker cannot be reached"

@@ -1,11 +1,12 @@
 """Jobs: look at them, cancel them, remove them, fetch what they made."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime
 
 from service.artifacts import StorageError
 from service.context import Context, ContextOf
@@ -16,6 +17,7 @@ from service.schemas import Artifact, JobEnvelope, JobPage, ProblemDocument
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ProblemDocument}}
 
 
@@ -25,14 +27,14 @@ def list_jobs(
     kind: Annotated[JobType | None, Query(alias="type")] = None,
     status: Status | None = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
-    created_after: datetime | None = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339 with its offset from UTC")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> JobPage:
     """One page; `next_cursor` leads to the next."""
     if cursor is not None and not is_id(cursor):
         raise Problem(422, "this is no cursor of ours", field="cursor")
-    since = first_id_at(created_after.timestamp()) if created_after else None
+    since = first_id_at((created_after - _EPOCH).total_seconds()) if created_after else None
     found = (
         job
         for job in context.jobs.newest_first(cursor, since)

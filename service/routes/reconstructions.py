@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 from typing import Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from sdfsrn.config import ReconstructionConfig, View, ring
+from sdfsrn.config import MAX_VIEWS, ReconstructionConfig, View, ring
 from sdfsrn.images import ImageError, read_picture
 from service.artifacts import job_key
 from service.context import Context, ContextOf
@@ -47,12 +48,12 @@ def _form_schema() -> dict[str, Any]:
 )
 async def create_reconstruction(request: Request, context: ContextOf) -> Response:
     """Check everything, store the picture, queue the job."""
-    form = await read_form(request, files=FILES, texts=TEXTS, lists=LISTS)
+    form = await read_form(request, names=ReconstructionForm.model_fields, files=FILES, texts=TEXTS, lists=LISTS)
     fields, config = _checked(form)
     if "image" not in form.files:
         raise Problem(422, "image is missing: send a PNG, JPEG or WebP as the part `image`", field="image")
     model, source = await run_in_threadpool(context.catalogue.resolve, fields.model, "model")  # type: ignore[attr-defined]
-    picture = await run_in_threadpool(_read_png, form.files)
+    picture = await anyio.to_thread.run_sync(_read_png, form.files, limiter=context.decoders)
     job = Job(
         id=new_id(),
         type="reconstruction",
@@ -90,7 +91,7 @@ def _checked(form: Form) -> tuple[BaseModel, ReconstructionConfig]:
 def _views(sent: Any) -> Any:
     if isinstance(sent, Ring):
         # One more than is allowed already says too many; a billion need not be made to be counted.
-        return ring(min(sent.count, 100_000), sent.elevation_deg)
+        return ring(min(sent.count, MAX_VIEWS + 1), sent.elevation_deg)
     if isinstance(sent, tuple):
         return tuple(View(**view.model_dump()) for view in sent)
     return View(**sent.model_dump()) if sent is not None else None

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
-from sdfsrn.rendering.silhouettes import pick_minimum, stratified
+from sdfsrn.rendering.silhouettes import stratified
 from sdfsrn.training.losses import silhouette_loss
 from sdfsrn.training.sdf_srn import Run
 from tests.sdfsrn.rendering.plain import plain_minimum
@@ -14,13 +14,15 @@ from tests.sdfsrn.rendering.plain import plain_minimum
 class PlainRun(Run):
     """Whole pictures at every step."""
 
-    def train_step(self, batch: Tensor, step: int) -> Tensor:
+    def _train_step(self, batch: Tensor, step: int) -> Tensor:
         """One optimiser step."""
         rays_o, rays_d = pixel_rays(self.views.c2w[batch], self.views.fovy_deg, self.views.size)
         meets = unit_sphere_interval(rays_o[:1], rays_d[:1])[2][0]
         rays_o, rays_d, inside = rays_o[:, meets], rays_d[:, meets], self.views.masks[batch].flatten(1)[:, meets]
         sdf = self.model.sdf(self.model.encoder(self.views.pictures(batch)))
-        minima = self._minima(sdf, rays_o, rays_d, self._generator(step, 1))
+        near, far, _ = unit_sphere_interval(rays_o, rays_d)
+        t = stratified(near, far, self.config.n_samples, self._generator(step, 1))
+        minima = plain_minimum(sdf, rays_o, rays_d, t)
         loss = silhouette_loss(minima, inside, self._temperature(step))
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
@@ -29,7 +31,3 @@ class PlainRun(Run):
         self.optimizer.step()
         zero = torch.zeros(())
         return torch.stack([loss.detach(), loss.detach(), zero, zero])
-
-    def _minima(self, sdf, rays_o: Tensor, rays_d: Tensor, generator: torch.Generator) -> Tensor:  # type: ignore[no-untyped-def]
-        near, far, _ = unit_sphere_interval(rays_o, rays_d)
-        return plain_minimum(sdf, rays_o, rays_d, stratified(near, far, self.config.n_samples, generator))

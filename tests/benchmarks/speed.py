@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sdfsrn.config import WEIGHTS, ReconstructionConfig, SdfSrnConfig, SyntheticData, View, ring
+from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData, ring
 from sdfsrn.data.synthetic import make_views
 from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.geometry.bounds import unit_sphere_interval
@@ -45,3 +45,111 @@ def _run_to_target(run: Run, limit_s: float) -> dict[str, Any]:
             if seconds <= 60:
                 at_60 = fit[1]
     return {"reached": reached, "wrong_pixels_60s": at_60, "seconds": seconds, "loss": fit[0], "wrong": fit[1]}
+
+
+def recipe(quick: bool) -> dict[str, float | None]:
+    """Seconds of training until the published recipe is good, ours against the plain one."""
+    data = SyntheticData()
+    _, views = make_views(data)
+    ours = _run_to_target(Run(SdfSrnConfig(), data, views, torch.device("cpu")), 40 if quick else 120)
+    plain = PlainRun(SdfSrnConfig(), data, views, torch.device("cpu"))
+    plain_epoch_s = median_s(plain.train_epoch, 1, 0)
+    reached = ours["reached"] or {}
+    seconds = reached.get("seconds")
+    speedup = plain_epoch_s * PLAIN_EPOCHS / seconds if seconds and PLAIN_EPOCHS else None
+    return {
+        "recipe_seconds": seconds,
+        "recipe_epochs": reached.get("epochs"),
+        "plain_epoch_seconds": plain_epoch_s,
+        "plain_epochs": PLAIN_EPOCHS,
+        "recipe_speedup": speedup,
+        "wrong_pixels_60s": ours["wrong_pixels_60s"],
+    }
+
+
+def _measured(work: Callable[[], object], pipe: Any) -> None:
+    torch.set_num_threads(2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    work()
+    first = time.perf_counter() - start
+    memory_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    pipe.send((memory_kib * 1024, min(first, median_s(work, 3, 0))))
+
+
+def _render(kind: str, pipe: Any) -> None:
+    """One picture of 128 x 128 and its gradients, in a process of its own so that its peak memory is its own."""
+    torch.manual_seed(0)
+    model = Model(ModelConfig())
+    latent = torch.randn(1, 128, requires_grad=True)
+    rays_o, rays_d = pixel_rays(orbit_c2w(torch.tensor([30.0]), torch.tensor([20.0]), 2.5), 50.0, 128)
+    near, far, meets = unit_sphere_interval(rays_o, rays_d)
+    meets = meets[0]
+
+    def plain() -> None:
+        t = stratified(near[:, meets], far[:, meets], 32, torch.Generator().manual_seed(0))
+        minima = plain_minimum(model.sdf(latent), rays_o[:, meets], rays_d[:, meets], t)
+        soft_silhouette(minima, 0.02).mean().backward()
+
+    def ours() -> None:
+        search = model.search_sdf(latent, torch.bfloat16)
+        minima = ray_minimum(model.sdf(latent), rays_o, rays_d, 32, torch.Generator().manual_seed(0), search)
+        soft_silhouette(minima, 0.02).mean().backward()
+
+    model.sdf(latent)(torch.rand(1, 64, 3)).sum().backward()  # what a first call allocates is nobody's
+    _measured({"plain": plain, "ours": ours}[kind], pipe)
+
+
+def _in_own_process(target: Callable[..., None], *args: Any) -> Any:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=target, args=(*args, there))
+    process.start()
+    found = here.recv()
+    process.join()
+    return found
+
+
+def render128() -> dict[str, float | None]:
+    """Peak extra memory and time of one differentiable render, plain over ours."""
+    plain, ours = (_in_own_process(_render, kind) for kind in ("plain", "ours"))
+    return {
+        "render128_memory_ratio": plain[0] / ours[0],
+        "render128_time_ratio": plain[1] / ours[1],
+        "render128_ms": ours[1] * 1e3,
+        "render128_mb": ours[0] / 2**20,
+    }
+
+
+def pictures() -> dict[str, float | None]:
+    """Six silhouettes of 256 x 256 and a mesh at 128^3, the model warm."""
+    served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
+    _, views = make_views(SyntheticData(n_shapes=3, seed=3_000_000))
+    latent = encode(served.model, views)[1:2]
+    camera = served._camera(list(ring(6, 20.0)), 2.5, 50.0, 256)
+
+    def six() -> None:
+        sdf, grid = served._field(latent)
+        minimum_picture(sdf, grid, camera)
+
+    return {
+        "six_views_ms": median_s(six, 5) * 1e3,
+        "mesh128_s": median_s(lambda: served.mesh(*served._field(latent)), 3),
+    }
+
+
+def _scaled(n_shapes: int, pipe: Any) -> None:
+    torch.set_num_threads(2)
+    data = SyntheticData(n_shapes=n_shapes)
+    _, views = make_views(data)
+    run = Run(dataclasses.replace(SdfSrnConfig(), batch_size=25, n_rays=64), data, views, torch.device("cpu"))
+    order = torch.arange(25)
+    step = iter(range(10**6))
+    seconds = median_s(lambda: run._train_step((order + 7 * next(step)) % n_shapes, 0), 30, 5)
+    pipe.send((seconds / 25, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
+
+
+def scale() -> dict[str, float | None]:
+    """Time per training sample and memory, 5,000 shapes against 50."""
+    few, many = (_in_own_process(_scaled, count) for count in (50, 5_000))
+    return {"scale_time_ratio": many[0] / few[0], "scale_memory_mb": many[1] - few[1]}

@@ -8,7 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import Stack, start_stack
+from service.jobs import connect
+from tests.conftest import Stack, start_stack, stop_stack
 
 TRAINING = {
     "dataset": {"n_shapes": 4},
@@ -42,7 +43,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(stack: Stack, whole_worke
     killed = time.monotonic()
     record = stack.jobs().get(job["id"])
     assert record and record.checkpoint
-    going_on = stack.wait_for(job["id"], lambda envelope: envelope["attempt"] == 2, 40)
+    going_on = stack.wait_for(job["id"], lambda envelope: envelope["attempt"] == 2, 30)
     print(f"claimed again after {time.monotonic() - killed:.1f} s")
     going_on = stack.wait_for(
         job["id"],
@@ -51,6 +52,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(stack: Stack, whole_worke
             and envelope["attempt"] == 2
             and envelope["progress"]["step"] != record.progress["step"]
         ),
+        killed + 30 - time.monotonic(),
     )
     print(f"trains again after {time.monotonic() - killed:.1f} s, at epoch {going_on['progress']['step']}")
     assert going_on["progress"]["step"] >= 15, "it began anew"
@@ -58,6 +60,24 @@ def test_a_killed_training_goes_on_from_its_checkpoint(stack: Stack, whole_worke
     assert ended["status"] == "succeeded" and ended["attempt"] == 2
     lines = stack.client.get(f"/v1/jobs/{job['id']}/artifacts/metrics.jsonl").text.splitlines()
     assert len(lines) == TRAINING["config"]["epochs"]
+
+
+def test_an_orderly_end_is_no_loss_and_the_job_goes_on_after_it(tmp_path: Path) -> None:
+    first = start_stack(tmp_path / "data")
+    job = first.client.post("/v1/trainings", json=TRAINING).json()
+    first.wait_for(job["id"], lambda envelope: envelope["progress"]["phase"] == "training" and envelope["progress"]["step"] >= 10)
+    start = time.monotonic()
+    stop_stack(first)
+    took_s = time.monotonic() - start
+    print(f"ended in order after {took_s:.1f} s")
+    assert took_s < 15
+    second = start_stack(tmp_path / "data")
+    try:
+        ended = second.ended(job["id"])
+        assert ended["status"] == "succeeded" and ended["attempt"] == 2
+        assert connect(second.settings()).hget(f"sdfsrn:job:{job['id']}", "losses") is None
+    finally:
+        stop_stack(second)
 
 
 def test_nothing_outlives_a_killed_parent(own_stack: Stack) -> None:

@@ -80,3 +80,25 @@ def test_crop_has_the_radius_and_the_centre() -> None:
     assert abs(radius - 16) < 0.5
     assert abs(x - 32) < 0.6
     assert abs(y - 32) < 0.6
+
+
+def test_sixteen_bits_of_grey_are_scaled_not_cut_off() -> None:
+    grey = np.full((64, 96), 600, dtype=np.uint16)
+    grey[10:50, 20:60] = 50_000
+    deep = _encoded(Image.fromarray(grey))
+    as_mask = read_picture(_encoded(Image.new("RGB", (96, 64), "blue")), deep).mask
+    assert (as_mask == (grey > 30_000)).all()
+    as_picture = read_picture(deep)
+    assert as_picture.mask[30, 40] and not as_picture.mask[2, 2]
+    assert as_picture.rgb[30, 40].tolist() == [195, 195, 195]
+
+
+def test_large_pictures_are_reduced_and_turned_upright() -> None:
+    image = Image.new("RGB", (2400, 1200), "white")
+    ImageDraw.Draw(image).rectangle((100, 100, 600, 600), fill="red")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: rotate by 90 degrees clockwise to see it so
+    found = read_picture(_encoded(image, "JPEG", exif=exif, quality=95))
+    assert found.mask.shape == (1024, 512)
+    y, x = np.nonzero(found.mask)
+    assert abs(x.mean() - (1200 - 350) * 512 / 1200) < 4 and abs(y.mean() - 350 * 1024 / 2400) < 4

@@ -61,6 +61,31 @@ def test_writes_what_was_asked_and_result_json_agrees(model: Reconstructor, pict
         assert np.abs(pixel.max(axis=0) - [x.max() + 1, y.max() + 1]).max() < 1.6
 
 
+@pytest.mark.parametrize(("distance", "fovy_deg"), [(100.0, 50.0), (20.0, 90.0), (2.5, 50.0)])
+def test_the_inside_is_255_and_the_background_0_from_any_distance(
+    model: Reconstructor, picture: Picture, tmp_path: Path, distance: float, fovy_deg: float
+) -> None:
+    config = ReconstructionConfig(views=(View(),), size=256, camera_distance=distance, fovy_deg=fovy_deg)
+    model.run(picture, config, tmp_path)
+    seen = np.asarray(Image.open(tmp_path / "silhouette_000.png"))
+    assert seen[0, 0] == 0 and seen.max() == 255
+    assert (seen == 0).mean() + (seen == 255).mean() > 0.9
+
+
+def test_angles_relative_to_the_picture_may_lie_at_the_end_of_their_range(
+    model: Reconstructor, picture: Picture, tmp_path: Path
+) -> None:
+    config = ReconstructionConfig(views=(View(3600, 10),), size=32, frame="input", input_view=View(12, 0))
+    model.run(picture, config, tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["frame"] == "input" and result["views"][0]["azimuth_deg"] == 3600
+    # the camera's own axis says where it stands: 12 degrees round from +z, 10 above the horizon
+    backward = np.array(result["views"][0]["c2w"])[:3, 2]
+    azimuth, elevation = np.radians([12, 10])
+    expected = [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
+    np.testing.assert_allclose(backward, expected, atol=1e-5)
+
+
 def test_turntable_is_a_moving_picture(model: Reconstructor, picture: Picture, tmp_path: Path) -> None:
     model.run(picture, ReconstructionConfig(size=32, outputs=("turntable",)), tmp_path)
     with Image.open(tmp_path / "turntable.gif") as turntable:

@@ -98,6 +98,8 @@ def test_no_image(client: httpx.Client) -> None:
         ("metadata", '{"a": {"b": 1}}', "metadata.a"),
         ("metadata", '{"a": "\\ud800"}', "metadata.a"),
         ("colour", "red", "colour"),
+        ("colour", "[{}" + ",{}" * 10_000 + "]", "colour"),
+        ("views", '{"count": 9000000000}', "views"),
     ],
 )
 def test_field(client: httpx.Client, photo: bytes, name: str, value: str, field: str) -> None:
@@ -121,6 +123,8 @@ def test_pixels_in_all(client: httpx.Client, photo: bytes) -> None:
         ({"method": "magic"}, "method"),
         ({"dataset": {"n_shapes": 0}}, "dataset.n_shapes"),
         ({"dataset": {"families": []}}, "dataset.families"),
+        ({"dataset": {"n_shapes": 100_000, "views_per_shape": 64}}, "dataset.n_shapes"),
+        ({"config": {"n_rays": 4096, "n_samples": 512, "batch_size": 1024}}, "config.n_rays"),
         ({"dataset": {"type": "uploaded"}}, "dataset.type"),
         ({"from_checkpoint": {}}, "from_checkpoint"),
         ({"from_checkpoint": {"job": "x"}}, "from_checkpoint.job"),
@@ -150,8 +154,20 @@ def test_body_over_the_limit_without_its_length(client: httpx.Client, path: str)
     try:
         answer = client.post(path, content=pieces(), headers={"Content-Type": kind})
     except httpx.WriteError:  # the server answered and closed while we still sent
+        assert client.get("/healthz").is_success
         return
     assert_problem(answer, "body", (413,))
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-01-01T00:00:00", ""])
+def test_a_time_needs_its_offset(client: httpx.Client, time: str) -> None:
+    assert_problem(client.get("/v1/jobs", params={"created_after": time}), "created_after")
+
+
+def test_times_before_all_others_are_times(client: httpx.Client) -> None:
+    everything = client.get("/v1/jobs", params={"created_after": "0001-01-01T00:00:00Z"})
+    assert everything.status_code == 200, everything.text
+    assert client.get("/v1/jobs", params={"created_after": "9999-12-31T23:59:59Z"}).json()["items"] == []
 
 
 def test_hosts_and_origins(client: httpx.Client) -> None:

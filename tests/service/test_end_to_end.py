@@ -84,8 +84,8 @@ def test_a_picture_is_answered_while_a_training_runs_and_that_can_be_cancelled(
         times.append(time.monotonic() - start)
         assert answer.status_code == 200, answer.text
     print("reconstructions beside a training:", ", ".join(f"{seconds:.2f} s" for seconds in times))
-    # Answered beside the training, not behind it. Under a second on a quiet machine; on a shared one it is printed.
-    assert min(times) < 30
+    # Answered beside the training, not behind it: under a second on a quiet machine, and the bound for a busy one.
+    assert min(times) < 5
     waiting = client.post("/v1/trainings", json=SMALL_TRAINING).json()
     assert client.get(waiting["links"]["self"]).json()["queue"] == {"name": "training", "position": 0}
     page = client.get("/v1/jobs", params={"type": "training", "status": "queued", "limit": 1}).json()

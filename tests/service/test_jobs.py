@@ -16,7 +16,7 @@ from tests.conftest import Broker
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with Broker(Settings(data=tmp_path_factory.mktemp("jobs"), lease_s=0.01, max_attempts=2)) as running:
+    with Broker(Settings(data=tmp_path_factory.mktemp("jobs"), max_attempts=2)) as running:
         yield running.settings
 
 
@@ -88,7 +88,8 @@ def test_cancel_and_release(jobs: Jobs) -> None:
     make(jobs)
     job = jobs.claim("training", "w")
     assert job and jobs.release("other") == [] and jobs.release("w") == [job.id]
-    again = jobs.claim("training", "w")
+    assert jobs.claim("training", "w") is None, "a worker that ends gets no other job"
+    again = jobs.claim("training", "another")
     assert again and again.id == job.id
     assert jobs.cancel(again.id) == "running" and jobs.heartbeat(again) == "cancel"
     assert jobs.finish(again, "succeeded", files=[{"name": "x"}])

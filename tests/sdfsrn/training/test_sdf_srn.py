@@ -54,6 +54,15 @@ def test_another_networks_weights_are_refused(tiny_training: TinyTraining, tmp_p
         train(config, TINY_DATA, tmp_path, init_from=tiny_training.checkpoint, device="cpu")
 
 
+def test_another_seed_draws_other_rays() -> None:
+    _, views = make_views(TINY_DATA)
+    draws = []
+    for seed in (0, 7):
+        run = Run(dataclasses.replace(TINY_CONFIG, seed=seed), TINY_DATA, views, torch.device("cpu"))
+        draws.append(torch.rand(4, generator=run._generator(3, 1)))
+    assert not torch.equal(*draws)
+
+
 def test_a_field_that_became_empty_is_reported_at_the_next_look(tiny_training: TinyTraining) -> None:
     _, views = make_views(TINY_DATA)
     run = Run(TINY_CONFIG, TINY_DATA, views, torch.device("cpu"))

@@ -1,0 +1,88 @@
+"""`python -m tests.benchmarks [--quick]`: measure, write results/<date>-<machine>.json and .md, print the table."""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.benchmarks import latency, quality, speed
+from tests.benchmarks.machine import ROOT, commit, machine
+
+RESULTS = Path(__file__).parent / "results"
+# name -> what must be reached on two cores; > and < say in which direction
+TARGETS = {
+    "recipe_seconds": "< 20", "recipe_speedup": "> 30", "wrong_pixels_60s": "< 0.002",
+    "render128_memory_ratio": "> 10", "render128_time_ratio": "> 10",
+    "six_views_ms": "< 120", "http_p50_ms": "< 180", "http_p95_ms": "< 350", "mesh128_s": "< 1",
+    "scale_time_ratio": "< 1.15", "scale_memory_mb": "< 200",
+    "novel_iou_recipe": "> 0.92", "novel_iou_default": "> 0.93", "iou_3d_default": "> 0.88",
+    "photo_input_iou": "> 0.75", "collapses": "< 1",
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure what was asked and say what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer repeats, no training to the end")
+    parser.add_argument("--only", nargs="*", default=(), help="names of the groups to run")
+    options = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    photos = Path(os.environ.get("SDFSRN_TEST_DATA", ROOT.parent / "shared" / "data")) / "post_images"
+    groups: dict[str, Callable[[], dict[str, Any]]] = {
+        "pictures": speed.pictures,
+        "render128": speed.render128,
+        "scale": speed.scale,
+        "latency": lambda: latency.latency(20 if options.quick else 100),
+        "recipe": lambda: speed.recipe(options.quick),
+        "default": lambda: quality.default_quality(9 if options.quick else 300),
+    }
+    if not options.quick:
+        groups |= {"recipe_quality": lambda: quality.recipe_quality(range(3)), "photos": lambda: quality.photo_quality(photos)}
+    result: dict[str, Any] = {"machine": machine(), "commit": commit(), "quick": options.quick, "figures": {}}
+    for name, measure in groups.items():
+        if options.only and name not in options.only:
+            continue
+        start = time.monotonic()
+        result["figures"] |= measure()
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+    write(result)
+
+
+def write(result: dict[str, Any]) -> None:
+    """Both files; the table goes to the screen too."""
+    stamp = datetime.now(UTC).date().isoformat()
+    cores, cpu = result["machine"]["cores"], result["machine"]["cpu"].split()[0].lower()
+    path = RESULTS / f"{stamp}-{cpu}-{cores}-cores{'-quick' if result['quick'] else ''}.json"
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".md").write_text(table(result))
+    print(table(result), path, sep="\n")
+
+
+def table(result: dict[str, Any]) -> str:
+    """Figure beside target, as Markdown."""
+    facts = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
+    lines = [f"Commit {result['commit']}; {facts}.", "", "| figure | target | measured | |", "|---|---|---|---|"]
+    for name, value in result["figures"].items():
+        target = TARGETS.get(name, "")
+        shown = "not reached" if value is None else f"{value:.4g}"
+        lines.append(f"| `{name}` | {target} | {shown} | {_verdict(target, value)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(target: str, value: float | None) -> str:
+    if not target:
+        return ""
+    direction, limit = target.split()
+    met = value is not None and (value < float(limit) if direction == "<" else value > float(limit))
+    return "met" if met else "**missed**"
+
+
+if __name__ == "__main__":
+    main()
