@@ -98,7 +98,7 @@ class Reconstructor:
                 progress("turntable", 0, 1)
                 self._write_turntable(sdf, grid, camera_distance, fovy_deg, folder / "turntable.gif")
         if "sdf_grid" in config.outputs:
-            np.save(folder / "sdf_grid.npy", grid.values.cpu().numpy())
+            np.save(folder / "sdf_grid.npy", grid.finer(sdf, len(grid.values)).cpu().numpy())
         metrics = {
             "input_iou": self.input_iou(sdf, grid, crop, view),
             "input_view": {**asdict(view), "estimated": config.input_view is None},
@@ -126,7 +126,8 @@ class Reconstructor:
 
     def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:
         sdf = self.model.sdf(latent)
-        grid = GridField(sdf, device=self.device)
+        # the grid only says where to look: low precision will do
+        grid = GridField(self.model.search_sdf(latent, fast_dtype(self.device)), device=self.device)
         if bool((grid.values >= 0).all()):
             raise ReconstructionFailed(
                 "the model found no shape in this picture: its field has no inside. Send a picture that resembles the "

@@ -1,5 +1,7 @@
 """A field sampled once on a grid: the cheap stand-in that says where on a ray to look, before the field itself is asked."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -17,13 +19,16 @@ class GridField:
     """
 
     def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
-        """Sample a grid of half the resolution, then the full one where it matters."""
+        """Sample a grid of half the resolution, then the full one where it matters; `sdf` may be of low precision."""
+        self.sampled = sdf
         self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device))
         self._set(self.finer(sdf, resolution))
 
     def _set(self, values: Float[Tensor, "n n n"]) -> None:
         self.values = values
         self.margin = 2 * BOUND / (values.shape[0] - 1)
+        close = torch.linalg.vector_norm(grid_points(values.shape[0], values.device)[values < 2 * self.margin], dim=-1)
+        self.radius = min(1.0, float(close.max()) + self.margin) if len(close) else 1.0
 
     def __call__(self, points: Float[Tensor, "1 n 3"]) -> Float[Tensor, "1 n"]:
         # grid_sample wants the last axis of the volume first
@@ -36,10 +41,21 @@ class GridField:
     def ray_minimum(
         self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], n_samples: int
     ) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Bool[Tensor, "1 n"]]:
-        """Each ray's smallest value at mid-segment samples: its `t`, the value, and whether the ray meets the unit sphere."""
-        near, far, meets = unit_sphere_interval(rays_o, rays_d)
-        t, smallest = pick_minimum(self, rays_o, rays_d, stratified(near, far, n_samples, None))
-        return t, smallest, meets
+        """Each ray's smallest value at mid-segment samples: its `t`, the value, and whether the ray meets the unit sphere.
+
+        `n_samples` would span the unit sphere; as many as that density asks for span the ball of `radius` that holds the shape.
+        A ray that misses this ball is sampled once, where it comes closest to the centre.
+        """
+        near, far, reaches = unit_sphere_interval(rays_o / self.radius, rays_d)
+        near, far = near * self.radius, far * self.radius
+        t = near.clone()
+        smallest = torch.empty_like(near)
+        past = ~reaches
+        smallest[past] = evaluate(self, (rays_o + near[..., None] * rays_d)[past][None])[0]
+        inner = stratified(near[reaches][None], far[reaches][None], math.ceil(n_samples * self.radius), None)
+        found = pick_minimum(self, rays_o[reaches][None], rays_d[reaches][None], inner)
+        t[reaches], smallest[reaches] = found[0][0], found[1][0]
+        return t, smallest, unit_sphere_interval(rays_o, rays_d)[2]
 
     def finer(self, sdf: Sdf, resolution: int) -> Float[Tensor, "n n n"]:
         """The field at the nodes of a finer grid: asked itself within two cells of the surface, interpolated elsewhere."""

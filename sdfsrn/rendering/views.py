@@ -45,8 +45,9 @@ class Camera:
 def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
     """The smallest signed distance on each pixel's ray: exact to the field near the outline, of the right sign elsewhere."""
     n_views, size = len(camera.c2w), camera.size
+    outline = 2 * camera.pixel_width()
     if size % BLOCK or size <= 32:
-        return _ray_minima(sdf, grid, *camera.rays()).view(n_views, size, size)
+        return _ray_minima(sdf, grid, *camera.rays(), outline).view(n_views, size, size)
     coarse = _coarse_minima(grid, camera)
     picture = coarse.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
     # A ray `reach` beside another comes at most that much closer to a surface; twice, as no learned field is exactly 1-Lipschitz,
@@ -55,7 +56,7 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
     undecided = (picture.abs() < reach).reshape(1, -1)
     rays_o, rays_d = camera.rays()
     minima = picture.reshape(1, -1).clone()
-    minima[undecided] = _ray_minima(sdf, grid, rays_o[undecided][None], rays_d[undecided][None])[0]
+    minima[undecided] = _ray_minima(sdf, grid, rays_o[undecided][None], rays_d[undecided][None], outline)[0]
     return minima.view(n_views, size, size)
 
 
@@ -67,12 +68,14 @@ def _coarse_minima(grid: GridField, camera: Camera) -> Tensor:
     return minima.view(-1, size, size)
 
 
-def _ray_minima(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+def _ray_minima(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, outline: float) -> Tensor:
+    """Where the grid leaves the sign open, what it was sampled from decides; within `outline`, the field itself."""
     t, minima, meets = grid.ray_minimum(rays_o, rays_d, SAMPLES)
-    close = meets & (minima.abs() < 2 * grid.margin)
-    points = (rays_o + t[..., None] * rays_d)[close]
-    if len(points):
-        minima[close] = evaluate(sdf, points[None])[0]
+    points = rays_o + t[..., None] * rays_d
+    for field, below in ((grid.sampled, 2 * grid.margin), (sdf, outline + grid.margin / 4)):
+        close = meets & (minima.abs() < below)
+        if close.any():
+            minima[close] = evaluate(field, points[close][None])[0]
     return torch.where(meets, minima, torch.full_like(minima, MISS))
 
 
