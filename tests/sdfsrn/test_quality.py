@@ -1,0 +1,36 @@
+"""The bars that the project sets itself; minutes each."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.cli import UNSEEN_DATA
+from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
+from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.evaluation.protocol import evaluate_model
+from sdfsrn.training.sdf_srn import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def test_the_published_recipe(tmp_path: Path) -> None:
+    report = train(SdfSrnConfig(), SyntheticData(), tmp_path)
+    assert report["silhouette_loss"] <= 0.005 and report["wrong_pixels"] <= 0.005
+    assert report["novel_view_iou"]["mean"] >= 0.88
+    assert report["n_failures"] == 0
+
+
+def test_the_served_model_is_as_good_as_its_card_says() -> None:
+    shapes, views = make_views(UNSEEN_DATA)
+    checkpoint = Checkpoint.load(WEIGHTS / "default.safetensors")
+    report = evaluate_model(
+        checkpoint.model(torch.device("cpu")), shapes, families_of(UNSEEN_DATA), views, checkpoint.temperature
+    ).report
+    card = json.loads((WEIGHTS / "default.json").read_text())["evaluation"]
+    assert report["novel_view_iou"]["mean"] >= 0.90 and report["n_failures"] == 0
+    for name in ("silhouette_loss", "wrong_pixels", "input_iou", "iou_3d"):
+        assert report[name] == pytest.approx(card[name], rel=0.02), name
+    assert report["novel_view_iou"]["mean"] == pytest.approx(card["novel_view_iou"]["mean"], abs=2e-3)
