@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 8000
 
 .PHONY: demo up test test-all lint weights deploy-test clean
 
@@ -17,11 +16,11 @@ $(VENV)/.installed: pyproject.toml docker/constraints.txt
 
 # Start everything, reconstruct a picture of a shape that the model never saw into out/, stop everything.
 demo: $(VENV)/.installed
-	$(BIN)/python -m service --port 0 --run $(BIN)/sdfsrn demo --out out
+	SDFSRN_DATA="$${SDFSRN_DATA:-$(CURDIR)/out/.service}" $(BIN)/python -m service --port 0 --run $(BIN)/sdfsrn demo --out out
 
-# The service on http://127.0.0.1:$(PORT), until Ctrl-C.
+# The service on http://127.0.0.1:8000, until Ctrl-C; SDFSRN_PORT=8013 make up takes another port.
 up: $(VENV)/.installed
-	$(BIN)/python -m service --port $(PORT)
+	$(BIN)/python -m service
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

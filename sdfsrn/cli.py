@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from sdfsrn.client import Client, ServiceError
-from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
+from sdfsrn.config import WEIGHTS, ReconstructionConfig, SdfSrnConfig, SyntheticData, View, ring
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
@@ -35,12 +35,35 @@ def reconstruct(
     size: Annotated[int, typer.Option(help="pixels per side")] = 256,
     outputs: Annotated[str, typer.Option(help="comma-separated")] = "silhouettes,mesh",
     refine_steps: Annotated[int, typer.Option(help="latent steps against the picture's own mask")] = 0,
+    frame: Annotated[str, typer.Option(help="object, or input: azimuth relative to the picture's own view")] = "object",
+    mesh_format: Annotated[str, typer.Option(help="glb, obj, ply or stl")] = "glb",
+    model: Annotated[str, typer.Option(help="name, or job:ID of a training that succeeded")] = "default",
+    checkpoint: Annotated[Path | None, typer.Option(exists=True, help="reconstruct here with this file, without a service")] = None,
 ) -> None:
-    """Send a picture to a running service and fetch its silhouettes at new angles and its mesh."""
-    job = _submit_and_fetch(
-        Client(url), image, mask, out, views=views, size=size, outputs=outputs.split(","), refine_steps=refine_steps
-    )
-    _tell(job, out)
+    """Silhouettes at new angles and a mesh of the object in a picture, from a running service or a checkpoint of your own."""
+    fields = {"size": size, "outputs": outputs.split(","), "refine_steps": refine_steps, "frame": frame, "mesh_format": mesh_format}
+    if checkpoint is not None:
+        _tell(_reconstruct_here(checkpoint, image, mask, out, views, fields), out)
+        return
+    job = _submit_and_fetch(Client(url), image, mask, out, views=views, model=model, **fields)
+    _tell(job["metrics"], out)
+
+
+def _reconstruct_here(
+    checkpoint: Path, image: Path, mask: Path | None, out: Path, views: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    from sdfsrn.images import read_picture
+    from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
+
+    try:
+        asked = json.loads(views)
+        is_ring = isinstance(asked, dict)
+        chosen = ring(asked["count"], asked.get("elevation_deg", 20.0)) if is_ring else tuple(View(**view) for view in asked)
+        config = ReconstructionConfig(views=chosen, **{**fields, "outputs": tuple(fields["outputs"])})
+        picture = read_picture(image.read_bytes(), mask.read_bytes() if mask else None)
+        return Reconstructor.load(checkpoint).run(picture, config, out)
+    except (ValueError, TypeError, KeyError, ReconstructionFailed) as error:
+        raise _refused(error) from error
 
 
 @app.command()
@@ -59,7 +82,7 @@ def demo(url: Url = "http://127.0.0.1:8000", out: Out = Path("out")) -> None:
         outputs=["silhouettes", "depth", "normals", "mesh", "turntable"],
         frame="input",
     )
-    _tell(job, out)
+    _tell(job["metrics"], out)
 
 
 def _submit_and_fetch(client: Client, image: Path, mask: Path | None, out: Path, **fields: Any) -> dict[str, Any]:
@@ -72,9 +95,14 @@ def _submit_and_fetch(client: Client, image: Path, mask: Path | None, out: Path,
             raise ServiceError(f"job {job['id']} {job['status']}: {(job['error'] or {}).get('detail', 'no reason given')}")
         client.fetch(job["id"], out)
     except ServiceError as error:
-        console.print(f"[red]{error}[/]")
-        raise typer.Exit(1) from error
+        raise _refused(error) from error
     return job
+
+
+def _refused(error: Exception) -> typer.Exit:
+    """Say in one line what was wrong, and end with code 1."""
+    console.print(f"[red]{error}[/]")
+    return typer.Exit(1)
 
 
 def _show(bars: Progress, bar: TaskID, job: dict[str, Any]) -> None:
@@ -82,13 +110,12 @@ def _show(bars: Progress, bar: TaskID, job: dict[str, Any]) -> None:
     bars.update(bar, completed=fraction, description=job["progress"]["phase"] or job["status"])
 
 
-def _tell(job: dict[str, Any], out: Path) -> None:
-    metrics = job["metrics"]
+def _tell(metrics: dict[str, Any], out: Path) -> None:
     view = metrics["input_view"]
     console.print(
-        f"silhouettes, mesh and contact sheet are in [bold]{out}/[/] (contact_sheet.png shows all views)\n"
-        f"the picture was taken from azimuth {view['azimuth_deg']:.0f}, elevation {view['elevation_deg']:.0f} degrees; "
-        f"IoU with its own mask {metrics['input_iou']:.3f}"
+        f"everything is in [bold]{out}/[/]; contact_sheet.png shows all views\n"
+        f"the picture {'seems to be' if view['estimated'] else 'was'} taken from azimuth {view['azimuth_deg']:.0f}, "
+        f"elevation {view['elevation_deg']:.0f} degrees; IoU with its own mask {metrics['input_iou']:.3f}"
     )
 
 
@@ -109,9 +136,9 @@ def _draw_demo_picture(path: Path) -> None:
 @app.command()
 def train(
     out: Out = Path("out/training"),
-    n_shapes: Annotated[int, typer.Option(help="synthetic shapes")] = 50,
-    data_seed: Annotated[int, typer.Option(help="seed of shapes, colours, light and cameras")] = 0,
-    epochs: Annotated[int, typer.Option(help="passes over all pictures")] = 300,
+    n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = 50,
+    data_seed: Annotated[int, typer.Option(min=0, help="seed of shapes, colours, light and cameras")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over all pictures")] = 300,
     seed: Annotated[int, typer.Option(help="seed of the training")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu")] = "auto",
 ) -> None:
@@ -145,14 +172,15 @@ def _train(config: SdfSrnConfig, data: SyntheticData, out: Path, device: str = "
                 on_checkpoint=lambda path, step: console.print(f"step {step}: {path}, {bars.tasks[0].description}"),
             )
         except ValueError as error:
-            console.print(f"[red]{error}[/]\n{unfinished} may belong to another run: choose another --out, or remove it")
-            raise typer.Exit(1) from error
+            if resume_from is not None:
+                console.print(f"{unfinished} may belong to another run: choose another --out, or remove it")
+            raise _refused(error) from error
 
 
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="a checkpoint.safetensors")] = WEIGHTS / "default.safetensors",
-    n_shapes: Annotated[int, typer.Option(help="synthetic shapes")] = UNSEEN_DATA.n_shapes,
+    n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = UNSEEN_DATA.n_shapes,
     data_seed: Annotated[int, typer.Option(help="their seed")] = UNSEEN_DATA.seed,
 ) -> None:
     """Evaluate a checkpoint as the HTTP contract defines it, by default on shapes that the default model never saw."""
@@ -166,7 +194,10 @@ def _evaluate(path: Path, data: SyntheticData, figure: Path | None = None) -> di
     from sdfsrn.evaluation.figures import novel_views_figure
     from sdfsrn.evaluation.protocol import evaluate_model
 
-    checkpoint = Checkpoint.load(path)
+    try:
+        checkpoint = Checkpoint.load(path)
+    except ValueError as error:
+        raise _refused(error) from error
     shapes, views = make_views(data)
     with _bars() as bars:
         bar = bars.add_task("evaluation", total=len(shapes))

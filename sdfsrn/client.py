@@ -70,4 +70,4 @@ class Client:
         except ValueError:
             raise ServiceError(f"{answer.status_code} {answer.text[:200]}") from None
         places = "; ".join(f"{error.get('field')}: {error.get('message')}" for error in problem.get("errors", []))
-        raise ServiceError(" - ".join(filter(None, (problem.get("title"), problem.get("detail"), places))))
+        raise ServiceError(f"{problem.get('title')}: {places or problem.get('detail')}")

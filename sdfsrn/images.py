@@ -149,14 +149,20 @@ def mask_circle(mask: NDArray[np.bool_]) -> tuple[float, float, float]:
     return float(x.mean()) + 0.5, float(y.mean()) + 0.5, max(radius, 1.0)
 
 
-def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
-    """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
+def crop_box(picture: Picture, mask_radius: float) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, in pixels of the picture, of the square that `crop_to_radius` cuts out; it may reach beyond."""
     x, y, radius = mask_circle(picture.mask)
     half = radius / mask_radius / 2
+    return x - half, y - half, x + half, y + half
+
+
+def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
+    """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
+    left, top, right, bottom = crop_box(picture, mask_radius)
     height, width = picture.mask.shape
-    pad = int(np.ceil(max(0.0, half - x, half - y, x + half - width, y + half - height))) + 1
+    pad = int(np.ceil(max(0.0, -left, -top, right - width, bottom - height))) + 1
     rgb = np.pad(picture.rgb * picture.mask[..., None], ((pad, pad), (pad, pad), (0, 0)))
-    box = (x - half + pad, y - half + pad, x + half + pad, y + half + pad)
+    box = (left + pad, top + pad, right + pad, bottom + pad)
     small = Image.fromarray(rgb).resize((size, size), Image.Resampling.BOX, box=box)
     mask = Image.fromarray(np.pad(picture.mask, pad).astype(np.uint8) * 255)
     return Picture(np.asarray(small), np.asarray(mask.resize((size, size), Image.Resampling.BOX, box=box)) > 127)

@@ -22,7 +22,7 @@ from sdfsrn.evaluation.metrics import iou
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, save_mesh
-from sdfsrn.images import Picture, crop_to_radius
+from sdfsrn.images import Picture, crop_box, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
@@ -78,11 +78,16 @@ class Reconstructor:
         with clock.measure("view"):
             sdf, grid = self._field(latent)
             view = config.input_view or self.estimate_view(grid, crop)
+            input_iou = self.input_iou(sdf, grid, crop, view)
         if config.refine_steps:
             with clock.measure("refine"):
-                latent = self.refine(latent, crop, view, config, progress)
-                sdf, grid = self._field(latent)
-                view = config.input_view or self.estimate_view(grid, crop)
+                refined = self.refine(latent, crop, view, config, progress)
+                found = self._field(refined)
+                # the view was sought for the field as it was; and what explains the picture no better is not kept
+                for seen_from in (view, config.input_view or self.estimate_view(found[1], crop)):
+                    refined_iou = self.input_iou(*found, crop, seen_from)
+                    if refined_iou > input_iou:
+                        input_iou, latent, view, (sdf, grid) = refined_iou, refined, seen_from, found
         camera_distance = config.camera_distance or self.checkpoint.camera_distance
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
         offset = view.azimuth_deg if config.frame == "input" else 0.0
@@ -100,7 +105,7 @@ class Reconstructor:
         if "sdf_grid" in config.outputs:
             np.save(folder / "sdf_grid.npy", grid.finer(sdf, len(grid.values)).cpu().numpy())
         metrics = {
-            "input_iou": self.input_iou(sdf, grid, crop, view),
+            "input_iou": input_iou,
             "input_view": {**asdict(view), "estimated": config.input_view is None},
         }
         result = metrics | {
@@ -111,6 +116,7 @@ class Reconstructor:
             ],
             "frame": config.frame,  # of the views' angles; c2w is the object's frame always
             "scale": "unknown",
+            "crop": crop_box(picture, self.checkpoint.mask_radius),
             "grid_bound": BOUND,
             "timings_ms": clock.timings_ms,
         }

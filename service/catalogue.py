@@ -35,6 +35,14 @@ class Catalogue:
             raise Problem(422, f"there is no such model; known are: {known}, and job:{{id}} of a training", field=field)
         return {"name": plain, "version": card.version}, {"file": f"{plain}.safetensors", "sha256": card.digest}
 
+    def networks(self, name: str) -> dict[str, int]:
+        """`latent_dim` and `hidden_dim` of a model that `resolve` found, without reading its weights."""
+        if name.startswith("job:"):
+            job = self._jobs.get(name.removeprefix("job:"))
+            config = job.params["config"] if job else {}
+            return {size: config[size] for size in ("latent_dim", "hidden_dim") if size in config}
+        return _networks(self._weights / f"{name.partition('@')[0]}.safetensors")
+
     def of_job(self, job_id: str, field: str) -> Stored:
         """The checkpoint of a training that succeeded."""
         job = self._jobs.get(job_id)
@@ -44,6 +52,14 @@ class Catalogue:
             if file["name"] == "checkpoint.safetensors":
                 return {"key": file["key"], "bytes": file["bytes"], "sha256": file["sha256"]}
         raise Problem(422, f"that training has no checkpoint, its status is {job.status}", field=field)
+
+
+def _networks(path: Path) -> dict[str, int]:
+    """A safetensors file begins with the length of its header, then the header, JSON (safetensors' format description)."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    networks: dict[str, int] = json.loads(header["__metadata__"]["model"])
+    return networks
 
 
 def _card(path: Path) -> ModelCard:

@@ -79,7 +79,7 @@ def _value(form: FormData, name: str, texts: Collection[str], lists: Collection[
 def _list(name: str, texts: list[str], *, plain: bool) -> Any:
     if len(texts) == 1 and (not plain or texts[0].lstrip().startswith("[")):
         single = _json(name, texts[0])
-        return [single] if isinstance(single, dict) and "count" not in single else single
+        return [single] if isinstance(single, dict) and "azimuth_deg" in single else single
     return texts if plain else [_json(name, text) for text in texts]
 
 

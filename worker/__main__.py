@@ -28,6 +28,7 @@ def main() -> None:
 
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--queues",
             arguments.queue,

@@ -67,7 +67,7 @@ def novel_views_figure(truth: Tensor, prediction: Tensor, families: Sequence[str
         names,
         [f"view {i}" for i in range(truth.shape[1])],
         path,
-        "six unseen angles; red: too much, blue: missing",
+        "six angles that the model never saw of these shapes; red: too much, blue: missing",
     )
 
 

@@ -17,7 +17,7 @@ from service.errors import Problem, problem_of_image, problem_of_validation
 from service.forms import Form, read_form
 from service.jobs import Job, new_id, now
 from service.queue import RECONSTRUCTION
-from service.routes.submission import CREATED, submit
+from service.routes.submission import CREATED, PREFER, submit
 from service.schemas import ReconstructionForm, Ring
 
 router = APIRouter(prefix="/v1", tags=["reconstruction"])
@@ -32,8 +32,12 @@ def _form_schema() -> dict[str, Any]:
     schema = ReconstructionForm.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)
     schema["properties"] = {
-        "image": file | {"description": "PNG, JPEG or WebP, up to 20 MB and 40 megapixels; alpha is the mask"},
-        "mask": file | {"description": "the object's mask, if the image has no alpha"},
+        "image": file
+        | {
+            "description": "PNG, JPEG or WebP, up to 20 MB and 40 megapixels; its alpha is the mask, "
+            "else what stands out from a background of one colour"
+        },
+        "mask": file | {"description": "the object's mask, of the image's size; it goes before the image's alpha"},
         **schema["properties"],
     }
     return schema | {"required": ["image"]}
@@ -44,7 +48,10 @@ def _form_schema() -> dict[str, Any]:
     status_code=202,
     responses=CREATED,
     summary="Reconstruct the object in a picture",
-    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
+    openapi_extra={
+        "parameters": [PREFER],
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}},
+    },
 )
 async def create_reconstruction(request: Request, context: ContextOf) -> Response:
     """Check everything, store the picture, queue the job."""

@@ -14,6 +14,13 @@ from service.schemas import JobEnvelope, ProblemDocument
 MAX_WAIT_S = 60
 RETRY_AFTER_S = "1"
 
+PREFER: dict[str, Any] = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "example": "wait=30"},
+    "description": f"wait=N: answer when the job has ended, or after N seconds (at most {MAX_WAIT_S}), whichever is first",
+}
 CREATED: dict[int | str, dict[str, Any]] = {
     200: {"model": JobEnvelope, "description": "the job ended within the preferred wait (Prefer: wait=N)"},
     202: {"model": JobEnvelope, "description": "the job is queued; its address is in Location"},

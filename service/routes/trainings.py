@@ -10,8 +10,8 @@ from service.context import Context, ContextOf
 from service.errors import Problem
 from service.jobs import Job, new_id, now
 from service.queue import TRAINING
-from service.routes.submission import CREATED, submit
-from service.schemas import CheckpointSource, TrainingRequest
+from service.routes.submission import CREATED, PREFER, submit
+from service.schemas import TrainingRequest
 
 router = APIRouter(prefix="/v1", tags=["training"])
 
@@ -27,13 +27,13 @@ def _json_only(request: Request) -> None:
     status_code=202,
     responses=CREATED,
     dependencies=[Depends(_json_only)],
+    openapi_extra={"parameters": [PREFER]},
     summary="Train a model",
 )
-async def create_training(request: Request, context: ContextOf, body: Annotated[TrainingRequest | None, Body()] = None) -> Response:
+async def create_training(request: Request, context: ContextOf, wanted: Annotated[TrainingRequest, Body()]) -> Response:
     """Check everything, queue the job."""
-    wanted = body or TrainingRequest()
     _check(wanted)
-    model, source = await run_in_threadpool(_start, context, wanted.from_checkpoint)
+    model, source = await run_in_threadpool(_start, context, wanted)
     job = Job(
         id=new_id(),
         type="training",
@@ -57,9 +57,15 @@ def _check(wanted: TrainingRequest) -> None:
             raise Problem(422, str(error), field=f"{part}.{str(error).split()[0]}") from None
 
 
-def _start(context: Context, start: CheckpointSource | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _start(context: Context, wanted: TrainingRequest) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The model that a training starts from, if any, whose networks must be as large as this training's."""
+    start = wanted.from_checkpoint
     if start is None:
         return None, None
     name = start.model if start.model is not None else f"job:{start.job}"
     field = "from_checkpoint.model" if start.model is not None else "from_checkpoint.job"
-    return context.catalogue.resolve(name, field)
+    found = context.catalogue.resolve(name, field)
+    for size, needed in context.catalogue.networks(name).items():
+        if (asked := getattr(wanted.config, size)) != needed:
+            raise Problem(422, f"{name} has {size} {needed}, this training {asked}; give both the same", field=f"config.{size}")
+    return found
