@@ -5,6 +5,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,13 +69,15 @@ def recipe(quick: bool) -> dict[str, float | None]:
 
 
 def _measured(work: Callable[[], object], pipe: Any) -> None:
-    torch.set_num_threads(2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, at what is resident now (proc(5))
+    before = _status_bytes("VmRSS")
     work()
-    first = time.perf_counter() - start
-    memory_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    pipe.send((memory_kib * 1024, min(first, median_s(work, 3, 0))))
+    pipe.send((_status_bytes("VmHWM") - before, median_s(work, 5)))
+
+
+def _status_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def _render(kind: str, pipe: Any) -> None:
