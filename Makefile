@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo up test test-all lint weights deploy-test clean
+.PHONY: demo up test test-all lint weights bench deploy-test clean
 
 # A virtual environment with pinned packages. torch by itself first: nothing else may choose another one.
 $(VENV)/.installed: pyproject.toml docker/constraints.txt
@@ -37,6 +37,10 @@ lint: $(VENV)/.installed
 # Train the default model anew, evaluate it on 300 shapes it never saw, and store both in sdfsrn/weights.
 weights: $(VENV)/.installed
 	$(BIN)/sdfsrn weights
+
+# Every claim of speed and quality, measured; half an hour, or under two minutes with QUICK=1.
+bench: $(VENV)/.installed
+	$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick)
 
 # The compose stack for real: build, start, reconstruct, train, restart the broker, take down. Needs a Docker engine.
 deploy-test: $(VENV)/.installed

@@ -42,7 +42,7 @@ class TrainingViews:
         """SHA-256 of everything that training sees."""
         digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}".encode())
         for part in (self.images, self.masks, self.c2w):
-            digest.update(part.contiguous().numpy().tobytes())
+            digest.update(part.contiguous().numpy().data)
         return "sha-256:" + digest.hexdigest()
 
     def mean_mask_radius(self) -> float:
@@ -52,10 +52,8 @@ class TrainingViews:
         """
         axis = (torch.arange(self.size) + 0.5) / self.size
         y, x = torch.meshgrid(axis, axis, indexing="ij")
-        masks = self.masks[self.masks.any(dim=(1, 2))].float()
-        area = masks.sum(dim=(1, 2))
-        variance = torch.zeros_like(area)
-        for coordinate in (x, y):
-            mean = (masks * coordinate).sum(dim=(1, 2)) / area
-            variance += (masks * (coordinate - mean[:, None, None]).square()).sum(dim=(1, 2)) / area
-        return float((2 * variance).sqrt().mean())
+        moments = torch.stack([torch.ones_like(x), x, y, x.square() + y.square()], dim=-1).reshape(-1, 4).double()
+        sums = torch.cat([masks.flatten(1).double() @ moments for masks in self.masks.split(512)])
+        sums = sums[sums[:, 0] > 0]
+        _, mean_x, mean_y, square = (sums / sums[:, :1]).unbind(-1)
+        return float((2 * (square - mean_x.square() - mean_y.square())).sqrt().mean())

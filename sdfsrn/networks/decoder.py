@@ -4,7 +4,6 @@ import math
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 START_RADIUS = 0.5  # of the sphere that an untrained decoder represents, scene units
 
@@ -41,13 +40,10 @@ class Decoder(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, latent: Float[Tensor, "batch latent_dim"], points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
-        hidden = _activate(self.point_in(points) + self.latent_in(latent)[:, None])
-        hidden = _activate(self.second(hidden))
-        hidden = _activate(self.third(hidden) + self.point_skip(points) + self.latent_skip(latent)[:, None])
-        hidden = _activate(self.fourth(hidden))
+        # In place where no gradient needs the old value: half as much memory is touched.
+        hidden = self.point_in(points).add_(self.latent_in(latent)[:, None]).relu_()
+        hidden = self.second(hidden).relu_()
+        hidden = self.third(hidden).add_(self.point_skip(points)).add_(self.latent_skip(latent)[:, None]).relu_()
+        hidden = self.fourth(hidden).relu_()
         distance: Tensor = self.out(hidden)[..., 0]
         return distance
-
-
-def _activate(hidden: Tensor) -> Tensor:
-    return functional.relu(hidden)

@@ -45,14 +45,14 @@ class Camera:
 def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
     """The smallest signed distance on each pixel's ray: exact to the field near the outline, of the right sign elsewhere."""
     n_views, size = len(camera.c2w), camera.size
-    outline = 2 * camera.pixel_width()
+    outline = 1.25 * camera.pixel_width()  # beyond it a softened silhouette is within 2/255 of black or white
     if size % BLOCK or size <= 32:
         return _ray_minima(sdf, grid, *camera.rays(), outline).view(n_views, size, size)
     coarse = _coarse_minima(grid, camera)
     picture = coarse.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
-    # A ray `reach` beside another comes at most that much closer to a surface; twice, as no learned field is exactly 1-Lipschitz,
-    # and for the perspective's widening behind the centre.
-    reach = 2 * BLOCK / math.sqrt(2) * camera.pixel_width() + grid.margin / 2
+    # A ray `reach` beside another comes at most that much closer to a surface; half as much again, as no learned field is
+    # exactly 1-Lipschitz, and for the perspective's widening behind the centre.
+    reach = 1.5 * BLOCK / math.sqrt(2) * camera.pixel_width() + grid.margin / 2
     undecided = (picture.abs() < reach).reshape(1, -1)
     rays_o, rays_d = camera.rays()
     minima = picture.reshape(1, -1).clone()

@@ -174,7 +174,7 @@ class Run:
             rays_o.gather(1, index),
             rays_d.gather(1, index),
             self.views.masks[batch].flatten(1).gather(1, pixel),
-            self.background_angle[batch].gather(1, pixel),
+            self.background_angle[batch].gather(1, pixel).float(),
         )
         rays, directions, inside, angle = (part.to(self.device) for part in found)
         return rays, directions, inside, angle

@@ -25,7 +25,7 @@ from tests.benchmarks.plain import PlainRun
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 TARGET = 0.005
-LOOK_EVERY = 10  # epochs
+LOOK_EVERY = 20  # epochs
 # Epochs that the plain recipe took to the same point, by `python -m tests.benchmarks --plain-epochs`.
 PLAIN_EPOCHS: int | None = None
 
@@ -52,7 +52,7 @@ def recipe(quick: bool) -> dict[str, float | None]:
     """Seconds of training until the published recipe is good, ours against the plain one."""
     data = SyntheticData()
     _, views = make_views(data)
-    ours = _run_to_target(Run(SdfSrnConfig(), data, views, torch.device("cpu")), 40 if quick else 120)
+    ours = _run_to_target(Run(SdfSrnConfig(), data, views, torch.device("cpu")), 20 if quick else 120)
     plain = PlainRun(SdfSrnConfig(), data, views, torch.device("cpu"))
     plain_epoch_s = median_s(plain.train_epoch, 1, 0)
     reached = ours["reached"] or {}
@@ -148,7 +148,7 @@ def _scaled(n_shapes: int, pipe: Any) -> None:
     run = Run(dataclasses.replace(SdfSrnConfig(), batch_size=25, n_rays=64), data, views, torch.device("cpu"))
     order = torch.arange(25)
     step = iter(range(10**6))
-    seconds = median_s(lambda: run._train_step((order + 7 * next(step)) % n_shapes, 0), 30, 5)
+    seconds = median_s(lambda: run._train_step((order + 7 * next(step)) % n_shapes, 0), 100, 10)
     pipe.send((seconds / 25, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
 
 

@@ -46,7 +46,7 @@ def test_background_angle_is_a_true_lower_bound_and_a_tight_one(name: str) -> No
     size = 64
     rays_o, rays_d = pixel_rays(orbit_c2w(torch.tensor([35.0]), torch.tensor([20.0]), 2.5), FOVY_DEG, size)
     mask = intersect(shape, rays_o, rays_d)[0].view(1, size, size)
-    angle = background_angle(mask, FOVY_DEG).view(1, -1)
+    angle = background_angle(mask, FOVY_DEG).view(1, -1).float()
     assert (angle[mask.view(1, -1)] == 0).all()
     t = torch.linspace(1.5, 3.5, 200)
     points = rays_o[..., None, :] + t[:, None] * rays_d[..., None, :]
