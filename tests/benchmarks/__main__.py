@@ -1,4 +1,7 @@
-"""`python -m tests.benchmarks [--quick]`: measure, write results/<date>-<machine>.json and .md, print the table."""
+"""`python -m tests.benchmarks [--quick]`: measure, write results/<date>-<machine>.json and .md, print the table.
+
+A whole measurement also renews the table of the README.
+"""
 
 import argparse
 import json
@@ -14,6 +17,7 @@ import torch
 from tests.benchmarks import latency, quality, speed
 from tests.benchmarks.machine import ROOT, commit, machine
 
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 RESULTS = Path(__file__).parent / "results"
 # name -> what must be reached on two cores; > and < say in which direction
 TARGETS = {
@@ -51,10 +55,10 @@ def main() -> None:
         start = time.monotonic()
         result["figures"] |= measure()
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
-    write(result)
+    write(result, whole=not options.only)
 
 
-def write(result: dict[str, Any]) -> None:
+def write(result: dict[str, Any], *, whole: bool) -> None:
     """Both files; the table goes to the screen too."""
     stamp = datetime.now(UTC).date().isoformat()
     cores, cpu = result["machine"]["cores"], result["machine"]["cpu"].split()[0].lower()
@@ -63,6 +67,10 @@ def write(result: dict[str, Any]) -> None:
     path.write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".md").write_text(table(result))
     print(table(result), path, sep="\n")
+    if whole and not result["quick"]:
+        readme = ROOT / "README.md"
+        before, after = readme.read_text().split(BEGIN)[0], readme.read_text().split(END)[1]
+        readme.write_text(f"{before}{BEGIN}\n{table(result)}{END}{after}")
 
 
 def table(result: dict[str, Any]) -> str:
