@@ -26,7 +26,7 @@ from tests.sdfsrn.rendering.plain import plain_minimum
 
 TARGET = 0.005
 LOOK_EVERY = 20  # epochs
-# Epochs that the plain recipe took to the same point, by `python -m tests.benchmarks --plain-epochs`.
+# Epochs that the plain recipe takes to the same point: hours of computation, not measured yet, so there is no speed-up to state.
 PLAIN_EPOCHS: int | None = None
 
 
