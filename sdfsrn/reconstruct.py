@@ -84,7 +84,7 @@ class Reconstructor:
                 refined = self.refine(latent, crop, view, config, progress)
                 found = self._field(refined)
                 # the view was sought for the field as it was; and what explains the picture no better is not kept
-                for seen_from in (view, config.input_view or self.estimate_view(found[1], crop)):
+                for seen_from in (view,) if config.input_view else (view, self.estimate_view(found[1], crop)):
                     refined_iou = self.input_iou(*found, crop, seen_from)
                     if refined_iou > input_iou:
                         input_iou, latent, view, (sdf, grid) = refined_iou, refined, seen_from, found
@@ -148,20 +148,20 @@ class Reconstructor:
 
     def estimate_view(self, grid: GridField, crop: Picture) -> View:
         """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones."""
+        mask = Image.fromarray(crop.mask).convert("L").resize((SEARCH_SIZE, SEARCH_SIZE), Image.Resampling.BOX)
+        target = torch.from_numpy(np.asarray(mask) / np.float32(255)).to(self.device).reshape(1, -1)
         candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in (-5.0, 15.0, 35.0)]
-        best = self._best_view(grid, crop, candidates)
+        best = self._best_view(grid, target, candidates)
         for step_deg in (8.0, 4.0, 2.0):
             around = [
                 View(best.azimuth_deg + step_deg * i, min(90.0, max(-90.0, best.elevation_deg + step_deg * j)))
                 for i in (-1, 0, 1)
                 for j in (-1, 0, 1)
             ]
-            best = self._best_view(grid, crop, around)
+            best = self._best_view(grid, target, around)
         return View(best.azimuth_deg % 360, best.elevation_deg)
 
-    def _best_view(self, grid: GridField, crop: Picture, candidates: list[View]) -> View:
-        mask = Image.fromarray(crop.mask).convert("L").resize((SEARCH_SIZE, SEARCH_SIZE), Image.Resampling.BOX)
-        target = torch.from_numpy(np.asarray(mask) / np.float32(255)).to(self.device).reshape(1, -1)
+    def _best_view(self, grid: GridField, target: Tensor, candidates: list[View]) -> View:
         camera = self._camera(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE)
         rays_o, rays_d = camera.rays()
         _, minima, _ = grid.ray_minimum(rays_o, rays_d, SEARCH_SIZE)

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.evaluation.metrics import chamfer_l1, iou
-from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.geometry.meshes import EmptySurface, extract_mesh, grid_points
 from sdfsrn.geometry.primitives import Primitives, contains, intersect, sample_surface
 from sdfsrn.networks.model import Model
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette
 
 OFFSETS_DEG = tuple(30.0 + 60.0 * i for i in range(6))
 ELEVATIONS_DEG = (-10.0, 10.0, 25.0, 40.0, 0.0, 20.0)
@@ -129,14 +128,12 @@ def rays_meet_inside(
 
     The grid's interpolation decides rays that stay clear of the surface by two of its cells; the others are sampled in full.
     """
-    near, far, meets = unit_sphere_interval(rays_o, rays_d)
-    _, rough, _ = grid.ray_minimum(rays_o, rays_d, NOVEL_SAMPLES // 2)
+    _, rough, meets = grid.ray_minimum(rays_o, rays_d, NOVEL_SAMPLES // 2)
     inside = rough < 0
     close = meets & (rough.abs() < 2 * grid.margin)
     if close.any():
-        t = stratified(near[close][None], far[close][None], NOVEL_SAMPLES, None)
-        _, exact = pick_minimum(sdf, rays_o[close][None], rays_d[close][None], t)
-        inside[close] = exact[0] < 0
+        with torch.no_grad():
+            inside[close] = ray_minimum(sdf, rays_o[close][None], rays_d[close][None], NOVEL_SAMPLES)[0] < 0
     return inside & meets
 
 

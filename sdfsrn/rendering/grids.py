@@ -23,12 +23,12 @@ class GridField:
         self.sampled = sdf
         self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device))
         self._set(self.finer(sdf, resolution))
+        close = grid_points(resolution, device)[self.values < 2 * self.margin]
+        self.radius = min(1.0, float(torch.linalg.vector_norm(close, dim=-1).max()) + self.margin) if len(close) else 1.0
 
     def _set(self, values: Float[Tensor, "n n n"]) -> None:
         self.values = values
         self.margin = 2 * BOUND / (values.shape[0] - 1)
-        close = torch.linalg.vector_norm(grid_points(values.shape[0], values.device)[values < 2 * self.margin], dim=-1)
-        self.radius = min(1.0, float(close.max()) + self.margin) if len(close) else 1.0
 
     def __call__(self, points: Float[Tensor, "1 n 3"]) -> Float[Tensor, "1 n"]:
         # grid_sample wants the last axis of the volume first
