@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from sdfsrn.client import Client, ServiceError
 from sdfsrn.config import WEIGHTS, ReconstructionConfig, SdfSrnConfig, SyntheticData, View, ring
@@ -182,49 +183,66 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="a checkpoint.safetensors")] = WEIGHTS / "default.safetensors",
     n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = UNSEEN_DATA.n_shapes,
     data_seed: Annotated[int, typer.Option(help="their seed")] = UNSEEN_DATA.seed,
+    family: Annotated[list[str] | None, typer.Option(help="families of the shapes; repeat for several")] = None,
+    beside: Annotated[list[Path] | None, typer.Option(exists=True, help="another checkpoint for the table")] = None,
+    out: Out = Path("out/evaluation"),
 ) -> None:
-    """Evaluate a checkpoint as the HTTP contract defines it, by default on shapes that the default model never saw."""
-    console.print_json(json.dumps(_evaluate(checkpoint, SyntheticData(n_shapes=n_shapes, seed=data_seed))))
+    """Evaluate a checkpoint as the HTTP contract defines it, beside answers that need no training, on shapes of known truth.
 
-
-def _evaluate(path: Path, data: SyntheticData, figure: Path | None = None) -> dict[str, Any]:
-    from sdfsrn.checkpoint import Checkpoint
-    from sdfsrn.data.synthetic import families_of, make_views
-    from sdfsrn.device import pick_device
-    from sdfsrn.evaluation.figures import novel_views_figure
-    from sdfsrn.evaluation.protocol import evaluate_model
+    By default on shapes that the default model never saw. Leaves evaluation.json and novel_views.png in `out`.
+    """
+    from sdfsrn.evaluation.report import compare_checkpoints
 
     try:
-        checkpoint = Checkpoint.load(path)
+        families = {"families": tuple(family)} if family else {}
+        data = SyntheticData(n_shapes=n_shapes, seed=data_seed, **families)  # type: ignore[arg-type]
+        with _bars() as bars:
+            bar = bars.add_task("data", total=1)
+            found = compare_checkpoints(
+                [checkpoint, *(beside or [])],
+                data,
+                out,
+                lambda what, done, total: bars.update(bar, description=what, completed=done, total=total),
+            )
     except ValueError as error:
         raise _refused(error) from error
-    shapes, views = make_views(data)
-    with _bars() as bars:
-        bar = bars.add_task("evaluation", total=len(shapes))
-        evaluation = evaluate_model(
-            checkpoint.model(pick_device()),
-            shapes,
-            families_of(data),
-            views,
-            checkpoint.temperature,
-            lambda done, total: bars.update(bar, completed=done, total=total),
-        )
-    if figure is not None:
-        novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, families_of(data), figure)
-    return evaluation.report
+    console.print(_evaluation_table(found, data))
+    console.print_json(json.dumps(found[str(checkpoint)]))
+
+
+def _evaluation_table(found: dict[str, dict[str, Any]], data: SyntheticData) -> Table:
+    """One row per checkpoint and baseline: IoU at the six unseen angles."""
+    table = Table(title=f"IoU at six unseen angles, {data.n_shapes} shapes of seed {data.seed}")
+    columns = ("mean", *data.families, "worst")
+    for column in ("", *columns, "3-D IoU"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, report in found.items():
+        novel, solid = report["novel_view_iou"], report.get("iou_3d")
+        table.add_row(name, *(f"{novel[column]:.3f}" for column in columns), f"{solid:.3f}" if solid is not None else "")
+    return table
 
 
 @app.command()
 def weights(out: Out = Path("out/weights")) -> None:
     """Train the default model anew, evaluate it on 300 shapes it never saw, and store both where the service finds them."""
     from sdfsrn.checkpoint import Checkpoint
+    from sdfsrn.data.synthetic import families_of
+    from sdfsrn.evaluation.figures import novel_views_figure
+    from sdfsrn.evaluation.report import evaluate_checkpoint
     from sdfsrn.training.sdf_srn import CHECKPOINT
 
     _train(DEFAULT_CONFIG, DEFAULT_DATA, out)
     target = WEIGHTS / "default.safetensors"
     Checkpoint.load(out / CHECKPOINT).for_serving().save(target)
-    report = _evaluate(target, UNSEEN_DATA, WEIGHTS / "default_novel_views.png")
-    card = _card(report)
+    with _bars() as bars:
+        bar = bars.add_task("evaluation", total=1)
+        evaluation = evaluate_checkpoint(
+            Checkpoint.load(target), UNSEEN_DATA, lambda done, total: bars.update(bar, completed=done, total=total)
+        )
+    novel_views_figure(
+        evaluation.novel_truth, evaluation.novel_prediction, families_of(UNSEEN_DATA), WEIGHTS / "default_novel_views.png"
+    )
+    card = _card(evaluation.report)
     (WEIGHTS / "default.json").write_text(card)
     console.print_json(card)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-Family = Literal["sphere", "box", "ellipsoid"]
+Family = Literal["sphere", "box", "ellipsoid", "wedge", "l_block"]
 Output = Literal["silhouettes", "depth", "normals", "mesh", "turntable", "sdf_grid"]
 MeshFormat = Literal["glb", "obj", "ply", "stl"]
 Frame = Literal["object", "input"]

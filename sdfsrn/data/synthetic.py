@@ -1,19 +1,22 @@
-"""The synthetic data set of the HTTP contract: spheres, boxes and ellipsoids, each seen by its own few cameras and no other."""
+"""The synthetic data set of the HTTP contract: simple shapes, each seen by its own few cameras and no other."""
+
+from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.config import SyntheticData
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
-from sdfsrn.geometry.primitives import Primitives, intersect
+from sdfsrn.geometry.primitives import KINDS, Primitives, intersect
 
 CAMERA_DISTANCE = 2.5
 FOVY_DEG = 50.0
 SIZE = 64
 ELEVATION_RANGE_DEG = (-10.0, 40.0)
 CURVED_RANGE = (0.25, 0.75)  # radii and semi-axes
-BOX_RANGE = (0.2, 0.55)  # half edges
+FLAT_RANGE = (0.2, 0.55)  # half edges of boxes, wedges and L-blocks
 AMBIENT = 0.3
 RENDERED_AT_ONCE = 64
 
@@ -26,13 +29,18 @@ def make_shapes(data: SyntheticData) -> Primitives:
     generator = torch.Generator().manual_seed(data.seed)
     unit = torch.rand(data.n_shapes, 3, generator=generator)
     family = [data.families[i % len(data.families)] for i in range(data.n_shapes)]
-    is_box = torch.tensor([name == "box" for name in family])
+    kind = torch.tensor([KINDS.index("ellipsoid" if name == "sphere" else name) for name in family])
     is_sphere = torch.tensor([name == "sphere" for name in family])
     unit = torch.where(is_sphere[:, None], unit[:, :1], unit)
-    low, high = torch.tensor([CURVED_RANGE, BOX_RANGE])[is_box.long()].unbind(-1)
+    low, high = extent_range(family).unbind(-1)
     extents = low[:, None] + (high - low)[:, None] * unit
     x, y, z = extents.unbind(-1)
-    return Primitives(torch.stack([torch.maximum(x, z), y, torch.minimum(x, z)], dim=-1), is_box)
+    return Primitives(torch.stack([torch.maximum(x, z), y, torch.minimum(x, z)], dim=-1), kind)
+
+
+def extent_range(families: Sequence[str]) -> Float[Tensor, "n 2"]:
+    """The smallest and the largest half extent of each family named."""
+    return torch.tensor([CURVED_RANGE if name in ("sphere", "ellipsoid") else FLAT_RANGE for name in families])
 
 
 def families_of(data: SyntheticData) -> list[str]:

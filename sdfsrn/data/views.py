@@ -33,9 +33,9 @@ class TrainingViews:
         """RGB in [0, 1]."""
         return self.images[index].float() / 255
 
-    def first(self, count: int) -> "TrainingViews":
-        """The first `count` pictures."""
-        part = {name: getattr(self, name)[:count] for name in ("images", "masks", "c2w", "azimuth_deg", "elevation_deg")}
+    def __getitem__(self, index: Tensor | slice) -> "TrainingViews":
+        """Some of the pictures."""
+        part = {name: getattr(self, name)[index] for name in ("images", "masks", "c2w", "azimuth_deg", "elevation_deg")}
         return dataclasses.replace(self, **part)
 
     def digest(self) -> str:

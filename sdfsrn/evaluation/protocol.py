@@ -77,7 +77,7 @@ def evaluate_model(
         "temperature": temperature,
         "wrong_pixels": wrong,
         "input_iou": input_iou,
-        "novel_view_iou": _summary(novel_iou, families),
+        "novel_view_iou": summary(novel_iou, families),
         "iou_3d": float(torch.stack(solid).mean()),
         "chamfer_l1": float(np.mean(chamfer)) if chamfer else None,
         "surface_gradient_norm": float(np.mean(gradient)) if gradient else None,
@@ -112,13 +112,19 @@ def novel_silhouettes(
     sdf: Sdf, grid: GridField, shape: Primitives, azimuth_deg: float, views: TrainingViews
 ) -> tuple[Bool[Tensor, "6 size size"], Bool[Tensor, "6 size size"]]:
     """Truth and prediction at the six unseen views of one shape whose known view is at `azimuth_deg`."""
-    c2w = orbit_c2w(azimuth_deg + torch.tensor(OFFSETS_DEG), torch.tensor(ELEVATIONS_DEG), views.camera_distance)
-    rays_o, rays_d = (rays.reshape(1, -1, 3) for rays in pixel_rays(c2w, views.fovy_deg, views.size))
+    rays_o, rays_d = novel_rays(azimuth_deg, views)
     truth, _, _ = intersect(shape, rays_o, rays_d)
     device = grid.values.device
     prediction = rays_meet_inside(sdf, grid, rays_o.to(device), rays_d.to(device)).cpu()
     size = views.size
     return truth.view(-1, size, size), prediction.view(-1, size, size)
+
+
+def novel_rays(azimuth_deg: float, views: TrainingViews) -> tuple[Float[Tensor, "1 rays 3"], Float[Tensor, "1 rays 3"]]:
+    """The rays of all pixels of the six unseen views of a shape whose known view is at `azimuth_deg`."""
+    c2w = orbit_c2w(azimuth_deg + torch.tensor(OFFSETS_DEG), torch.tensor(ELEVATIONS_DEG), views.camera_distance)
+    rays_o, rays_d = pixel_rays(c2w, views.fovy_deg, views.size)
+    return rays_o.reshape(1, -1, 3), rays_d.reshape(1, -1, 3)
 
 
 def rays_meet_inside(
@@ -149,7 +155,8 @@ def _surface_measures(sdf: Sdf, grid: GridField, truth: np.ndarray) -> tuple[flo
     return chamfer_l1(points, truth), float(torch.linalg.vector_norm(gradient, dim=-1).mean())
 
 
-def _summary(novel_iou: Float[Tensor, "shape view"], families: list[str]) -> dict[str, Any]:
+def summary(novel_iou: Float[Tensor, "shape view"], families: list[str]) -> dict[str, Any]:
+    """`novel_view_iou` of a report: means over views, then over shapes, by family and by offset."""
     per_shape = novel_iou.mean(dim=1)
     of_family = {
         family: float(per_shape[torch.tensor([name == family for name in families])].mean()) for family in dict.fromkeys(families)

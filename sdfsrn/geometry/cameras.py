@@ -42,3 +42,11 @@ def intrinsics(fovy_deg: float, size: int) -> list[list[float]]:
     """K, 3x3 in pixels, origin at the picture's top left corner, square pixels."""
     focal = size / 2 / math.tan(math.radians(fovy_deg) / 2)
     return [[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]]
+
+
+def project(points: Float[Tensor, "*batch 3"], c2w: Float[Tensor, "4 4"], fovy_deg: float, size: int) -> Float[Tensor, "*batch 2"]:
+    """Column and row, in pixels from the top left corner, where a camera sees points that lie before it."""
+    local = (points - c2w[:3, 3]) @ c2w[:3, :3]
+    focal = size / 2 / math.tan(math.radians(fovy_deg) / 2)
+    x, y, z = local.unbind(-1)
+    return torch.stack([x, -y], dim=-1) / -z[..., None] * focal + size / 2

@@ -78,7 +78,7 @@ def train(
         run.model.eval(),
         shapes[:count],
         families_of(data)[:count],
-        views.first(count * data.views_per_shape),
+        views[: count * data.views_per_shape],
         config.temperature,
         lambda done, total: progress("evaluation", done, total, {}),
     )

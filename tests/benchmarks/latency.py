@@ -25,9 +25,7 @@ def latency(requests: int) -> dict[str, float | None]:
                 buffer = io.BytesIO()
                 Image.fromarray(rgba, "RGBA").resize((256, 256), Image.Resampling.NEAREST).save(buffer, "PNG")
                 start = time.perf_counter()
-                answer = stack.client.post(
-                    "/v1/reconstructions", files={"image": buffer.getvalue()}, headers={"Prefer": "wait=30"}
-                )
+                answer = stack.client.post("/v1/reconstructions", files={"image": buffer.getvalue()}, headers={"Prefer": "wait=30"})
                 times.append(time.perf_counter() - start)
                 assert answer.json()["status"] == "succeeded", answer.text
         finally:

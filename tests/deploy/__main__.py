@@ -35,9 +35,7 @@ def scenario(stack: Stack, client: httpx.Client) -> None:
     with step("start, until every container is healthy and the service ready"):
         stack.compose("up", "--detach")
         checks.wait_until(lambda: checks.ready(client), 180, "the service is ready")
-        checks.wait_until(
-            lambda: all(stack.health(name) == "healthy" for name in checks.SERVICES), 60, "all are healthy"
-        )
+        checks.wait_until(lambda: all(stack.health(name) == "healthy" for name in checks.SERVICES), 60, "all are healthy")
     with step("no root, read-only, no capabilities, no torch in the API, loopback only, durable broker"):
         for service in checks.SERVICES:
             checks.hardened(stack, service)

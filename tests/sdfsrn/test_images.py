@@ -53,8 +53,15 @@ def test_mask_of_another_size_is_refused_by_its_name() -> None:
     assert caught.value.field == "mask"
 
 
-@pytest.mark.parametrize(("kind", "mode", "background"), [("PNG", "RGBA", (0, 0, 0, 0)), ("WEBP", "RGBA", (0, 0, 0, 0)),
-                                                          ("PNG", "RGBA", (250, 250, 250, 255)), ("JPEG", "RGB", (250, 250, 250))])
+@pytest.mark.parametrize(
+    ("kind", "mode", "background"),
+    [
+        ("PNG", "RGBA", (0, 0, 0, 0)),
+        ("WEBP", "RGBA", (0, 0, 0, 0)),
+        ("PNG", "RGBA", (250, 250, 250, 255)),
+        ("JPEG", "RGB", (250, 250, 250)),
+    ],
+)
 def test_alpha_opaque_alpha_and_plain_background_find_the_ball(kind: str, mode: str, background: object) -> None:
     x, y, radius = mask_circle(read_picture(_encoded(_picture(mode, background), kind)).mask)
     assert abs(x - 40.5) < 1

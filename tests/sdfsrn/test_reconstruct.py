@@ -36,8 +36,10 @@ def model(tiny_training: TinyTraining) -> Reconstructor:
 
 def test_writes_what_was_asked_and_result_json_agrees(model: Reconstructor, picture: Picture, tmp_path: Path) -> None:
     config = ReconstructionConfig(
-        views=(View(30, 20), View(200, -10)), size=64, refine_steps=2,
-        outputs=("silhouettes", "depth", "normals", "mesh", "sdf_grid")
+        views=(View(30, 20), View(200, -10)),
+        size=64,
+        refine_steps=2,
+        outputs=("silhouettes", "depth", "normals", "mesh", "sdf_grid"),
     )
     phases: list[str] = []
     metrics = model.run(picture, config, tmp_path, lambda phase, step, total: phases.append(phase))

@@ -35,7 +35,7 @@ def _model_and_views() -> tuple[Model, Primitives, TrainingViews]:
         return torch.stack([next(order).expand(2) for _ in latents])
 
     model.encoder.register_forward_hook(radii)
-    return model, Primitives(torch.full((3, 3), TRUE_RADIUS), torch.zeros(3, dtype=torch.bool)), views
+    return model, Primitives(torch.full((3, 3), TRUE_RADIUS), torch.zeros(3, dtype=torch.long)), views
 
 
 def test_report_is_what_geometry_says() -> None:

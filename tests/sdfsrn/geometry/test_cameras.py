@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
+from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays, project
 
 FAR = 2.5
 
@@ -63,3 +63,11 @@ def test_rays_are_unit_and_the_first_is_top_left() -> None:
 def test_field_of_view_is_the_full_height() -> None:
     focal = intrinsics(50.0, 64)[0][0]
     assert 2 * math.degrees(math.atan(32 / focal)) == pytest.approx(50)
+
+
+def test_a_point_on_a_pixels_ray_projects_to_its_centre() -> None:
+    c2w = orbit_c2w(torch.tensor([130.0]), torch.tensor([-20.0]), 2.5)
+    rays_o, rays_d = pixel_rays(c2w, 50.0, 8)
+    found = project(rays_o[0] + 2.2 * rays_d[0], c2w[0], 50.0, 8)
+    rows, columns = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="ij")
+    torch.testing.assert_close(found, torch.stack([columns, rows], dim=-1).reshape(-1, 2), atol=1e-4, rtol=0)

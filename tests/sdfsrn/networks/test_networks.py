@@ -15,7 +15,10 @@ def test_encoder_is_four_strided_convolutions_and_two_layers() -> None:
     convolutions = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
     linear = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)]
     assert [(c.in_channels, c.out_channels, c.stride) for c in convolutions] == [
-        (3, 32, (2, 2)), (32, 64, (2, 2)), (64, 128, (2, 2)), (128, 256, (2, 2)),
+        (3, 32, (2, 2)),
+        (32, 64, (2, 2)),
+        (64, 128, (2, 2)),
+        (128, 256, (2, 2)),
     ]
     assert len(linear) == 2 and linear[0].in_features == 256 * 4 * 4 and linear[1].out_features == 128
 

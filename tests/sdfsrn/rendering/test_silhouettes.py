@@ -72,10 +72,12 @@ def test_soft_silhouettes_gradient_is_the_finite_difference() -> None:
     (gradient,) = torch.autograd.grad(coverage(half_edge), half_edge)
     step = 1e-6
     with torch.no_grad():
-        differences = torch.stack([
-            (coverage(half_edge + step * axis) - coverage(half_edge - step * axis)) / (2 * step)
-            for axis in torch.eye(3, dtype=torch.float64)
-        ])
+        differences = torch.stack(
+            [
+                (coverage(half_edge + step * axis) - coverage(half_edge - step * axis)) / (2 * step)
+                for axis in torch.eye(3, dtype=torch.float64)
+            ]
+        )
     assert gradient.min() > 0, "a larger box covers more"
     torch.testing.assert_close(gradient, differences, atol=1e-8, rtol=1e-5)
 

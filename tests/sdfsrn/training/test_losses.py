@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
-from sdfsrn.geometry.primitives import Primitives, intersect
+from sdfsrn.geometry.primitives import KINDS, Primitives, intersect
 from sdfsrn.training.losses import background_angle, bound_loss, eikonal_loss, silhouette_loss
 from tests.sdfsrn.rendering.fields import ball, box
 
@@ -42,7 +42,7 @@ def test_background_angle_is_a_true_lower_bound_and_a_tight_one(name: str) -> No
     """At every point of every background ray the exact distance is no smaller; beside the ball hardly larger."""
     half = (0.6, 0.6, 0.6) if name == "ball" else (0.5, 0.3, 0.2)
     sdf = ball(0.6) if name == "ball" else box(half)
-    shape = Primitives(torch.tensor([half]), torch.tensor([name == "box"]))
+    shape = Primitives(torch.tensor([half]), torch.tensor([KINDS.index("ellipsoid" if name == "ball" else "box")]))
     size = 64
     rays_o, rays_d = pixel_rays(orbit_c2w(torch.tensor([35.0]), torch.tensor([20.0]), 2.5), FOVY_DEG, size)
     mask = intersect(shape, rays_o, rays_d)[0].view(1, size, size)
