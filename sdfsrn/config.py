@@ -14,6 +14,7 @@ Family = Literal["sphere", "box", "ellipsoid", "wedge", "l_block"]
 Output = Literal["silhouettes", "depth", "normals", "mesh", "turntable", "sdf_grid"]
 MeshFormat = Literal["glb", "obj", "ply", "stl"]
 Frame = Literal["object", "input"]
+Symmetry = Literal["none", "mirror"]
 
 MAX_VIEWS = 360
 MAX_RENDERED_PIXELS = 100_000_000
@@ -91,6 +92,7 @@ class SdfSrnConfig:
     bound_weight: float = setting(
         1.0, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3
     )
+    symmetry: Symmetry = setting("none", "assumed of every object; mirror: it equals its mirror image in the plane x = 0")
     checkpoint_every: int = setting(10, "epochs between checkpoints", low=1, high=100_000)
     seed: int = setting(0, "seed of weights, batches, rays and jitter", low=0, high=2**31 - 1)
 

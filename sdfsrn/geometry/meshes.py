@@ -30,11 +30,16 @@ def cut_to_sphere(sdf: Float[Tensor, "*batch"], points: Float[Tensor, "*batch 3"
 
 
 def sample_grid(sdf: Callable[[Tensor], Tensor], resolution: int, device: torch.device | None = None) -> Float[Tensor, "n n n"]:
-    """The field at the nodes of `grid_points`, cut off at the unit sphere so that its zero level set is closed."""
-    points = grid_points(resolution, device).reshape(1, -1, 3)
+    """The field at the nodes of `grid_points`, cut off at the unit sphere so that its zero level set is closed.
+
+    Nodes more than a cell outside are not asked: they get their distance to the sphere, which is less than the field there.
+    """
+    points = grid_points(resolution, device)
+    values: Tensor = torch.linalg.vector_norm(points, dim=-1) - 1
+    asked = values < 2 * BOUND / (resolution - 1)
     with torch.no_grad():
-        values = cut_to_sphere(sdf(points), points)
-    return values.reshape(resolution, resolution, resolution)
+        values[asked] = cut_to_sphere(sdf(points[asked][None])[0], points[asked])
+    return values
 
 
 def extract_mesh(values: Float[Tensor, "n n n"]) -> trimesh.Trimesh:

@@ -14,10 +14,11 @@ from sdfsrn.networks.encoder import Encoder
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the networks."""
+    """Sizes of the networks, and what they assume: with `symmetry` "mirror" every field is its own mirror image in x = 0."""
 
     latent_dim: int = 128
     hidden_dim: int = 128
+    symmetry: str = "none"
 
 
 class Model(nn.Module):
@@ -33,7 +34,7 @@ class Model(nn.Module):
         """The fields of a batch of latents: points "batch n 3" -> "batch n"."""
 
         def field(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
-            distance: Tensor = self.decoder(latent, points)
+            distance: Tensor = self.decoder(latent, self._folded(points))
             return distance
 
         return field
@@ -44,10 +45,17 @@ class Model(nn.Module):
         low = latent.detach().to(dtype)
 
         def field(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
-            distance: Tensor = decoder(low, points.to(dtype)).float()
+            distance: Tensor = decoder(low, self._folded(points).to(dtype)).float()
             return distance
 
         return field
+
+    def _folded(self, points: Tensor) -> Tensor:
+        """Where the decoder is asked: with a mirror plane always on the same side of it."""
+        if self.config.symmetry == "none":
+            return points
+        x, y, z = points.unbind(-1)
+        return torch.stack([x.abs(), y, z], dim=-1)
 
     @property
     def device(self) -> torch.device:

@@ -11,18 +11,25 @@ from sdfsrn.geometry.meshes import BOUND, cut_to_sphere, grid_points, sample_gri
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import evaluate, pick_minimum, stratified
 
+# Cells of a grid beyond which a finer one interpolates it: what is looked at, a finer cell's diagonal beside the surface, is not.
+NEAR = 1.6
+
 
 class GridField:
     """Trilinear interpolation of one shape's field; as an `Sdf` it takes points "1 n 3".
 
-    `margin` is one cell; the interpolation errs by less than two of them near the surface: closer than that, ask the field itself.
+    `margin` is one cell. `error` is how far the interpolation may be off near the surface: half of what a grid of half the
+    resolution was seen to be off, as the error at an edge goes with the cell and on a curved surface with its square. The
+    shape lies in the ball of `radius`, at least two cells from its edge.
     """
 
     def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
         """Sample a grid of half the resolution, then the full one where it matters; `sdf` may be of low precision."""
-        self.sampled = sdf
         self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device))
-        self._set(self.finer(sdf, resolution))
+        rough, finer = self._interpolated(resolution), self.finer(sdf, resolution)
+        self._set(finer)
+        is_close = finer.abs() < 2 * self.margin
+        self.error = float((rough - finer)[is_close].abs().max()) / 2 if is_close.any() else 0.0
         close = grid_points(resolution, device)[self.values < 2 * self.margin]
         self.radius = min(1.0, float(torch.linalg.vector_norm(close, dim=-1).max()) + self.margin) if len(close) else 1.0
 
@@ -38,6 +45,20 @@ class GridField:
         )
         return found[:, 0, 0, 0]
 
+    def along(
+        self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], t: Float[Tensor, "1 n samples"]
+    ) -> Float[Tensor, "1 n samples"]:
+        """The values at samples of rays."""
+        points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
+        return evaluate(self, points.flatten(1, 2)).view(t.shape)
+
+    def ball_interval(
+        self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"]
+    ) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Bool[Tensor, "1 n"]]:
+        """`unit_sphere_interval`, of the ball of `radius`."""
+        near, far, meets = unit_sphere_interval(rays_o / self.radius, rays_d)
+        return near * self.radius, far * self.radius, meets
+
     def ray_minimum(
         self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], n_samples: int
     ) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Bool[Tensor, "1 n"]]:
@@ -46,8 +67,7 @@ class GridField:
         `n_samples` would span the unit sphere; as many as that density asks for span the ball of `radius` that holds the shape.
         A ray that misses this ball is sampled once, where it comes closest to the centre.
         """
-        near, far, reaches = unit_sphere_interval(rays_o / self.radius, rays_d)
-        near, far = near * self.radius, far * self.radius
+        near, far, reaches = self.ball_interval(rays_o, rays_d)
         t = near.clone()
         smallest = torch.empty_like(near)
         past = ~reaches
@@ -58,9 +78,14 @@ class GridField:
         return t, smallest, unit_sphere_interval(rays_o, rays_d)[2]
 
     def finer(self, sdf: Sdf, resolution: int) -> Float[Tensor, "n n n"]:
-        """The field at the nodes of a finer grid: asked itself within two cells of the surface, interpolated elsewhere."""
-        points = grid_points(resolution, self.values.device).reshape(1, -1, 3)
-        values = evaluate(self, points)
-        near = values.abs() < 2 * self.margin
-        values[near] = cut_to_sphere(evaluate(sdf, points[near][None])[0], points[near])
-        return values.view(resolution, resolution, resolution)
+        """The field at the nodes of a finer grid: asked itself near the surface, interpolated elsewhere."""
+        values = self._interpolated(resolution)
+        near = values.abs() < NEAR * self.margin
+        points = grid_points(resolution, values.device)[near]
+        values[near] = cut_to_sphere(evaluate(sdf, points[None])[0], points)
+        return values
+
+    def _interpolated(self, resolution: int) -> Float[Tensor, "n n n"]:
+        size = (resolution, resolution, resolution)
+        found = torch.nn.functional.interpolate(self.values[None, None], size=size, mode="trilinear", align_corners=True)
+        return found[0, 0]

@@ -15,10 +15,11 @@ from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import MISS, evaluate, stratified
+from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, stratified
 
 BLOCK = 4  # pixels per side that one coarse ray may decide
-SAMPLES = 48
+SAMPLES = 48  # along the unit sphere's diameter
+SHORT = 12  # of them, for a ray that need be searched on a part of it only
 BISECTIONS = 8
 RAYS_AT_ONCE = 32_768
 
@@ -46,37 +47,71 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
     """The smallest signed distance on each pixel's ray: exact to the field near the outline, of the right sign elsewhere."""
     n_views, size = len(camera.c2w), camera.size
     outline = 1.25 * camera.pixel_width()  # beyond it a softened silhouette is within 2/255 of black or white
+    rays_o, rays_d = camera.rays()
     if size % BLOCK or size <= 32:
-        return _ray_minima(sdf, grid, *camera.rays(), outline).view(n_views, size, size)
-    coarse = _coarse_minima(grid, camera)
-    picture = coarse.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
+        near, far, meets = unit_sphere_interval(rays_o, rays_d)
+        minima = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, near, far, outline), MISS)
+        return minima.view(n_views, size, size)
     # A ray `reach` beside another comes at most that much closer to a surface; half as much again, as no learned field is
     # exactly 1-Lipschitz, and for the perspective's widening behind the centre.
-    reach = 1.5 * BLOCK / math.sqrt(2) * camera.pixel_width() + grid.margin / 2
-    undecided = (picture.abs() < reach).reshape(1, -1)
-    rays_o, rays_d = camera.rays()
+    reach = 1.5 * BLOCK / math.sqrt(2) * camera.pixel_width()
+    blocks, low, high = _blocks(grid, camera, 2 * reach)
+    picture = _spread(blocks)
+    undecided = (picture.abs() < reach + grid.margin / 2).reshape(1, -1)
+    rays_o, rays_d = rays_o[undecided][None], rays_d[undecided][None]
+    near, far, meets = unit_sphere_interval(rays_o, rays_d)
+    low, high = (_spread(end).reshape(1, -1)[undecided][None] for end in (low, high))
+    low, high = torch.minimum(torch.maximum(low, near), far), torch.minimum(torch.maximum(high, near), far)
     minima = picture.reshape(1, -1).clone()
-    minima[undecided] = _ray_minima(sdf, grid, rays_o[undecided][None], rays_d[undecided][None], outline)[0]
+    minima[undecided] = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, low, high, outline), MISS)[0]
     return minima.view(n_views, size, size)
 
 
-def _coarse_minima(grid: GridField, camera: Camera) -> Tensor:
+def _spread(blocks: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch size size"]:
+    return blocks.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
+
+
+def _blocks(grid: GridField, camera: Camera, slack: float) -> tuple[Tensor, Tensor, Tensor]:
+    """For one ray per block of pixels: its minimum, and between which `t` a ray of the block may have its own.
+
+    Where the coarse ray is more than `slack` above its minimum, no ray half as far away can be lowest.
+    """
     size = camera.size // BLOCK
     rays_o, rays_d = Camera(camera.c2w, camera.fovy_deg, size).rays()
-    _, minima, _ = grid.ray_minimum(rays_o, rays_d, SAMPLES)
-    # A ray that just misses the sphere must not speak for its block: the point it is nearest at was sampled, and stays.
-    return minima.view(-1, size, size)
+    near, far, reaches = grid.ball_interval(rays_o, rays_d)
+    # A ray that just misses the ball must not speak for its block: the point it is nearest at is asked, and all of a pixel's ray.
+    minima = evaluate(grid, rays_o + near[..., None] * rays_d)
+    low, high = torch.zeros_like(near), torch.full_like(near, torch.inf)
+    t = stratified(near[reaches][None], far[reaches][None], math.ceil(SAMPLES * grid.radius), None)
+    values = grid.along(rays_o[reaches][None], rays_d[reaches][None], t)
+    smallest = values.amin(-1)
+    candidates = (values < smallest[..., None] + slack).to(torch.uint8)
+    first = candidates.argmax(-1, keepdim=True)
+    last = t.shape[-1] - 1 - candidates.flip(-1).argmax(-1, keepdim=True)
+    spacing = t[..., 1] - t[..., 0]
+    minima[reaches] = smallest[0]
+    low[reaches] = (t.gather(-1, first)[..., 0] - spacing)[0]
+    high[reaches] = (t.gather(-1, last)[..., 0] + spacing)[0]
+    return minima.view(-1, size, size), low.view(-1, size, size), high.view(-1, size, size)
 
 
-def _ray_minima(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, outline: float) -> Tensor:
-    """Where the grid leaves the sign open, what it was sampled from decides; within `outline`, the field itself."""
-    t, minima, meets = grid.ray_minimum(rays_o, rays_d, SAMPLES)
-    points = rays_o + t[..., None] * rays_d
-    for field, below in ((grid.sampled, 2 * grid.margin), (sdf, outline + grid.margin / 4)):
-        close = meets & (minima.abs() < below)
+def _ray_minima(
+    sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, low: Tensor, high: Tensor, outline: float
+) -> Float[Tensor, "1 n"]:
+    """The smallest value between `low` and `high`: the grid's, and the field's within `outline` or where the sign is in doubt."""
+    minima = torch.empty_like(low)
+    is_short = high - low < SHORT * 2 / SAMPLES
+    for part, n_samples in ((is_short, SHORT), (~is_short, SAMPLES)):
+        if not part.any():
+            continue
+        part_o, part_d, part_low, part_high = (ends[part][None] for ends in (rays_o, rays_d, low, high))
+        t, smallest = pick_minimum(grid, part_o, part_d, stratified(part_low, part_high, n_samples, None))
+        doubt = ((part_high - part_low) / (2 * n_samples)).clamp(min=grid.error)  # between samples, or between nodes
+        close = smallest.abs() < outline + doubt
         if close.any():
-            minima[close] = evaluate(field, points[close][None])[0]
-    return torch.where(meets, minima, torch.full_like(minima, MISS))
+            smallest[close] = evaluate(sdf, (part_o + t[..., None] * part_d)[close][None])[0]
+        minima[part] = smallest[0]
+    return minima
 
 
 @dataclass(frozen=True)

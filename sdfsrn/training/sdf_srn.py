@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 # phase, step, total, metrics; may raise, which is how a caller stops a training
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
+OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
+MUON_RATE = 3.0  # times Adam's
 EVERYWHERE = 4  # one ray in so many also carries a random sample, for what must hold everywhere
 SETTLED_STEPS = 100  # before this an empty field may still recover
 EVALUATED = 300  # shapes at most that the closing evaluation measures
@@ -90,6 +92,21 @@ def train(
     return evaluation.report
 
 
+def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Adam, and for the decoder's square matrices Muon (Jordan et al. 2024, scaled as by Liu et al. 2025) at a higher rate.
+
+    With Adam alone the same number of steps fits the masks less well and unseen angles too.
+    """
+    matrices = [layer.weight for layer in (model.decoder.second, model.decoder.third, model.decoder.fourth)]
+    others = [parameter for parameter in model.parameters() if all(parameter is not matrix for matrix in matrices)]
+    adam = torch.optim.Adam(others, fused=model.device.type != "mps")
+    muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    for optimizer, scale in ((adam, 1.0), (muon, MUON_RATE)):
+        for group in optimizer.param_groups:
+            group["lr_scale"] = scale
+    return adam, muon
+
+
 class Run:
     """The state of one training: networks, optimiser, history. Randomness is derived from seed and step, so none is state."""
 
@@ -97,10 +114,10 @@ class Run:
         self.config, self.data, self.views, self.device = config, data, views, device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim)).to(device)
+            self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim, config.symmetry)).to(device)
         self.fast_dtype = fast_dtype(device)
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=device.type != "mps")
+        self.optimizers = make_optimizers(self.model)
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
         self.digest = views.digest()
         self.mask_radius = views.mean_mask_radius()
@@ -149,12 +166,16 @@ class Run:
         eikonal = eikonal_loss(gradient)
         bound = bound_loss(random, t_random[..., 0] * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
+
+    def _descend(self, loss: Tensor, step: int) -> None:
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._learning_rate(step) * group["lr_scale"]
+            optimizer.step()
 
     def _encode(self, batch: Tensor) -> Tensor:
         """The latents of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like it best."""
@@ -238,9 +259,10 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """Everything needed to resume and to serve."""
         state = {f"snapshot.{name}": picture for name, picture in self.snapshots.items()}
-        for name, parameter in self.model.named_parameters():
-            for moment, value in self.optimizer.state[parameter].items():
-                state[f"optimizer.{moment}.{name}"] = value
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter, moments in optimizer.state.items():
+                state |= {f"optimizer.{moment}.{names[parameter]}": value for moment, value in moments.items()}
         return Checkpoint(
             self.model.config,
             dict(self.model.state_dict()),
@@ -264,13 +286,14 @@ class Run:
         if saved.config != dataclasses.asdict(self.config):
             raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
         self.adopt(saved)
-        for name, parameter in self.model.named_parameters():
-            # the moments must lie in memory as their parameter does
-            moments = {"step": torch.empty((), device=self.device)}
-            moments |= {moment: torch.empty_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
-            for moment, value in moments.items():
-                value.copy_(saved.state[f"optimizer.{moment}.{name}"])
-            self.optimizer.state[parameter] = moments
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer, moments in zip(self.optimizers, OPTIMIZER_STATE, strict=True):
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                for moment in moments:
+                    # a moment must lie in memory as its parameter does
+                    kept = torch.empty(()) if moment == "step" else torch.empty_like(parameter)
+                    kept.copy_(saved.state[f"optimizer.{moment}.{names[parameter]}"])
+                    optimizer.state[parameter][moment] = kept
         self.snapshots = {name[9:]: value for name, value in saved.state.items() if name.startswith("snapshot.")}
         self.epoch = saved.step // self.steps_per_epoch
         self.history = list(saved.history)

@@ -24,10 +24,6 @@ class PlainRun(Run):
         t = stratified(near, far, self.config.n_samples, self._generator(step, 1))
         minima = plain_minimum(sdf, rays_o, rays_d, t)
         loss = silhouette_loss(minima, inside, self._temperature(step))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self._descend(loss, step)
         zero = torch.zeros(())
         return torch.stack([loss.detach(), loss.detach(), zero, zero])

@@ -82,3 +82,14 @@ def test_fast_dtype_is_one_the_device_can_multiply(device: str) -> None:
     dtype = fast_dtype(torch.device(device))
     square = torch.eye(8, device=device, dtype=dtype)
     assert torch.equal(square @ square, square)
+
+
+def test_a_mirror_plane_is_kept_to_the_last_bit_and_only_where_assumed() -> None:
+    points = torch.rand(2, 50, 3) - 0.5
+    mirrored = points * torch.tensor([-1.0, 1.0, 1.0])
+    for symmetry, same in (("mirror", True), ("none", False)):
+        torch.manual_seed(2)
+        model = Model(ModelConfig(8, 32, symmetry))
+        latents = torch.randn(2, 8)
+        for field in (model.sdf(latents), model.search_sdf(latents, torch.float32)):
+            assert torch.equal(field(points), field(mirrored)) == same
