@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,17 @@ class ReconstructionFailed(RuntimeError):
     """The model ran but found no surface."""
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What was found in a picture: a latent, its field, the view the picture was taken from, and the masks' IoU there."""
+
+    latent: Float[Tensor, "1 latent_dim"]
+    sdf: Sdf
+    grid: GridField
+    view: View
+    input_iou: float
+
+
 class Reconstructor:
     """A loaded model that turns pictures into shapes."""
 
@@ -76,18 +87,11 @@ class Reconstructor:
             crop = crop_to_radius(picture, self.checkpoint.mask_radius, IMAGE_SIZE)
             latent = self.encode(crop)
         with clock.measure("view"):
-            sdf, grid = self._field(latent)
-            view = config.input_view or self.estimate_view(grid, crop)
-            input_iou = self.input_iou(sdf, grid, crop, view)
+            shape = self.shape(latent, crop, config.input_view)
         if config.refine_steps:
             with clock.measure("refine"):
-                refined = self.refine(latent, crop, view, config, progress)
-                found = self._field(refined)
-                # the view was sought for the field as it was; and what explains the picture no better is not kept
-                for seen_from in (view,) if config.input_view else (view, self.estimate_view(found[1], crop)):
-                    refined_iou = self.input_iou(*found, crop, seen_from)
-                    if refined_iou > input_iou:
-                        input_iou, latent, view, (sdf, grid) = refined_iou, refined, seen_from, found
+                shape = self.refined(shape, crop, config, progress)
+        sdf, grid, view = shape.sdf, shape.grid, shape.view
         camera_distance = config.camera_distance or self.checkpoint.camera_distance
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
         offset = view.azimuth_deg if config.frame == "input" else 0.0
@@ -105,11 +109,11 @@ class Reconstructor:
         if "sdf_grid" in config.outputs:
             np.save(folder / "sdf_grid.npy", grid.finer(sdf, len(grid.values)).cpu().numpy())
         metrics = {
-            "input_iou": input_iou,
+            "input_iou": shape.input_iou,
             "input_view": {**asdict(view), "estimated": config.input_view is None},
         }
         result = metrics | {
-            "latent": latent[0].tolist(),
+            "latent": shape.latent[0].tolist(),
             "views": [
                 {**asdict(asked), "c2w": pose.tolist(), "K": intrinsics(fovy_deg, config.size)}
                 for asked, pose in zip(config.views, camera.c2w, strict=True)
@@ -129,6 +133,33 @@ class Reconstructor:
         with torch.no_grad():
             latent: Tensor = self.model.encoder(image.to(self.device))
         return latent
+
+    def shape(self, latent: Tensor, crop: Picture, input_view: View | None = None) -> Shape:
+        """The shape of a latent, seen in `crop` from a known view or from the one that explains its mask best.
+
+        Raises ReconstructionFailed when the shape is empty.
+        """
+        sdf, grid = self._field(latent)
+        view = input_view or self.estimate_view(grid, crop)
+        return Shape(latent, sdf, grid, view, self.input_iou(sdf, grid, crop, view))
+
+    def refined(
+        self,
+        shape: Shape,
+        crop: Picture,
+        config: ReconstructionConfig,
+        progress: Progress = lambda phase, step, total: None,
+    ) -> Shape:
+        """The shape after `refine_steps`, or as it was if the steps explain the mask no better.
+
+        The view was sought for the field as it was: it is sought once more, unless `config` knows it.
+        """
+        latent = self._refine(shape, crop, config, progress)
+        try:
+            found = [self.shape(latent, crop, view) for view in dict.fromkeys((shape.view, config.input_view))]
+        except ReconstructionFailed:
+            return shape  # the steps emptied it
+        return max(shape, *found, key=lambda each: each.input_iou)
 
     def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:
         sdf = self.model.sdf(latent)
@@ -170,20 +201,20 @@ class Reconstructor:
         agreement = torch.minimum(soft, target).sum(1) / torch.maximum(soft, target).sum(1)
         return candidates[int(agreement.argmax())]
 
-    def refine(
-        self, latent: Tensor, crop: Picture, view: View, config: ReconstructionConfig, progress: Progress
+    def _refine(
+        self, shape: Shape, crop: Picture, config: ReconstructionConfig, progress: Progress
     ) -> Float[Tensor, "1 latent_dim"]:
         """Move the latent so that the silhouette at the picture's view agrees with its mask, staying near where it was.
 
         DeepSDF's latent optimisation (Park et al. 2019, eq. 10) with a silhouette in place of distances.
         """
         generator = torch.Generator().manual_seed(config.seed)
-        c2w = self._camera([view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE).c2w
+        c2w = self._camera([shape.view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE).c2w
         rays_o, rays_d = pixel_rays(c2w, self.checkpoint.fovy_deg, IMAGE_SIZE)
         _, _, meets = unit_sphere_interval(rays_o, rays_d)
         candidates = meets[0].nonzero()[:, 0].cpu()
         inside = torch.from_numpy(crop.mask).reshape(1, -1).to(self.device)
-        start = latent.detach()
+        start = shape.latent.detach()
         moved = start.clone().requires_grad_()
         optimizer = torch.optim.Adam([moved], lr=REFINE_RATE)
         for step in range(config.refine_steps):

@@ -92,7 +92,7 @@ def train(
     return evaluation.report
 
 
-def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, ...]:
     """Adam, and for the decoder's square matrices Muon (Jordan et al. 2024, scaled as by Liu et al. 2025) at a higher rate.
 
     With Adam alone the same number of steps fits the masks less well and unseen angles too.
@@ -150,7 +150,7 @@ class Run:
     def _train_step(self, batch: Tensor, step: int) -> Tensor:
         config, generator = self.config, self._generator(step, 1)
         rays_o, rays_d, inside, angle = self._rays(batch, generator)
-        latents = self._encode(batch)
+        latents = self._encode(batch, generator)
         sdf = self.model.sdf(latents)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, config.n_samples, generator)
@@ -177,9 +177,14 @@ class Run:
                 group["lr"] = self._learning_rate(step) * group["lr_scale"]
             optimizer.step()
 
-    def _encode(self, batch: Tensor) -> Tensor:
+    def _encode(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """The latents of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like it best."""
-        pictures = self.views.pictures(batch).to(self.device, memory_format=torch.channels_last)
+        pictures = self.views.pictures(batch)
+        if self.config.symmetry == "mirror":
+            # the mirror image of such an object's picture is a picture of the same object
+            is_mirrored = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
+            pictures = torch.where(is_mirrored, pictures.flip(-1), pictures)
+        pictures = pictures.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=self.fast_dtype, enabled=self.fast_dtype != torch.float32):
             latents: Tensor = self.model.encoder(pictures)
         return latents.float()

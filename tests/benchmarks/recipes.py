@@ -1,0 +1,55 @@
+"""Whole trainings of the recipe and its variants, one per core at a time, evaluated as the HTTP contract defines it."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sdfsrn.config import SdfSrnConfig, SyntheticData
+from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.evaluation.protocol import evaluate_model
+from sdfsrn.training import TrainingCollapsed
+from sdfsrn.training.sdf_srn import Run
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training: the same seed for the data, the weights and the rays unless the configuration says otherwise."""
+
+    name: str
+    seed: int
+    config: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    run: Callable[..., Run] = Run
+
+
+def train_all(variants: Sequence[Variant]) -> list[dict[str, Any] | None]:
+    """Each variant's report, or None where the training collapsed."""
+    found: dict[int, dict[str, Any] | None] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = {pool.submit(_train, variant): i for i, variant in enumerate(variants)}
+        for done in as_completed(waiting):
+            i = waiting[done]
+            found[i] = report = done.result()
+            novel = f"{report['novel_view_iou']['mean']:.4f}" if report else "collapsed"
+            print(f"  {len(found)}/{len(variants)} {variants[i].name}, seed {variants[i].seed}: {novel}", flush=True)
+    return [found[i] for i in range(len(variants))]
+
+
+def _train(variant: Variant) -> dict[str, Any] | None:
+    data = SyntheticData(**{"seed": variant.seed, **variant.data})
+    config = SdfSrnConfig(**{"seed": variant.seed, **variant.config})
+    shapes, views = make_views(data)
+    run = variant.run(config, data, views, torch.device("cpu"))
+    try:
+        while run.epoch < config.epochs:
+            run.train_epoch()
+            run.watch()
+    except TrainingCollapsed:
+        return None
+    return evaluate_model(run.model.eval(), shapes, families_of(data), views, config.temperature).report
