@@ -90,7 +90,13 @@ class SdfSrnConfig:
     silhouette_weight: float = setting(1.0, "weight of the silhouettes' cross-entropy times temperature", low=0.0, high=1e3)
     eikonal_weight: float = setting(0.02, "weight of (|gradient| - 1)^2, Gropp et al. 2020", low=0.0, high=1e3)
     bound_weight: float = setting(
-        1.0, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3
+        0.2, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3
+    )
+    centre_weight: float = setting(
+        0.5,
+        "weight of the squared distance of an object's centre of mass from the origin; 0 if yours are not centred",
+        low=0.0,
+        high=1e3,
     )
     symmetry: Symmetry = setting("none", "assumed of every object; mirror: it equals its mirror image in the plane x = 0")
     checkpoint_every: int = setting(10, "epochs between checkpoints", low=1, high=100_000)

@@ -1,5 +1,6 @@
 """The unit sphere that every shape lies in."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -16,3 +17,9 @@ def unit_sphere_interval(
     half = half_squared.clamp(min=0).sqrt()
     near, far = (middle - half).clamp(min=0), (middle + half).clamp(min=0)
     return near, far, (half_squared > 0) & (far > 0)
+
+
+def points_in_ball(batch: int, n_points: int, generator: torch.Generator) -> Float[Tensor, "batch n_points 3"]:
+    """Uniform in the unit ball, on the CPU."""
+    direction = torch.nn.functional.normalize(torch.randn(batch, n_points, 3, generator=generator), dim=-1)
+    return direction * torch.rand(batch, n_points, 1, generator=generator).pow(1 / 3)

@@ -8,6 +8,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+CENTRE_SOFTNESS = 0.05  # scene units
+
 
 def silhouette_loss(min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"], temperature: float) -> Float[Tensor, ""]:
     """Cross-entropy of the soft silhouette times the temperature: its gradient in min_sdf is at most 1 whatever the temperature.
@@ -28,6 +30,18 @@ def eikonal_loss(gradient: Float[Tensor, "batch n 3"]) -> Float[Tensor, ""]:
     """(|gradient| - 1)^2: a distance field's gradient has length 1 (Gropp et al. 2020)."""
     lengths: Tensor = torch.linalg.vector_norm(gradient, dim=-1)
     return (lengths - 1).square().mean()
+
+
+def centre_loss(sdf: Float[Tensor, "batch n"], points: Float[Tensor, "batch n 3"]) -> Float[Tensor, ""]:
+    """Squared distance from the origin of the centre of mass of what is inside; `points` are uniform in a ball.
+
+    One view leaves open how far along its rays an object lies, and with that how large it is; that all objects are centred
+    where their cameras look says it. Inside is soft, so that the field moves where its surface is near.
+    """
+    mass = torch.sigmoid(-sdf / CENTRE_SOFTNESS)[..., None]
+    centre = (mass * points).sum(dim=1) / (mass.sum(dim=1) + 1)  # the 1 keeps an empty field's centre at the origin
+    distance: Tensor = centre.square().sum(dim=-1)
+    return distance.mean()
 
 
 def background_angle(masks: Bool[Tensor, "n size size"], fovy_deg: float) -> Float[Tensor, "n size size"]:

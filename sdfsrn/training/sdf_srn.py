@@ -22,12 +22,12 @@ from sdfsrn.data.views import TrainingViews
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
-from sdfsrn.geometry.bounds import unit_sphere_interval
+from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.networks.model import Model, ModelConfig
 from sdfsrn.rendering.silhouettes import MISS, pick_minimum, ray_minimum, soft_silhouette, stratified
 from sdfsrn.training import TrainingCollapsed
-from sdfsrn.training.losses import background_angle, bound_loss, eikonal_loss, silhouette_loss
+from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, silhouette_loss
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 
 OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
 MUON_RATE = 3.0  # times Adam's
+CENTRE_POINTS, CENTRE_RADIUS = 256, 0.85  # per object, in scene units: few shapes reach further, and then hardly
 EVERYWHERE = 4  # one ray in so many also carries a random sample, for what must hold everywhere
 SETTLED_STEPS = 100  # before this an empty field may still recover
 EVALUATED = 300  # shapes at most that the closing evaluation measures
@@ -166,6 +167,9 @@ class Run:
         eikonal = eikonal_loss(gradient)
         bound = bound_loss(random, t_random[..., 0] * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
+        if config.centre_weight:
+            anywhere = points_in_ball(len(batch), CENTRE_POINTS, generator).to(self.device) * CENTRE_RADIUS
+            loss = loss + config.centre_weight * centre_loss(sdf(anywhere), anywhere)
         self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
 

@@ -33,6 +33,8 @@ LEVERS: dict[str, tuple[dict[str, Any], Callable[..., Run]]] = {
     "the recipe": ({}, Run),
     "mirror plane assumed": ({"symmetry": "mirror"}, Run),
     "Adam alone, no Muon": ({}, AdamRun),
+    "not told that objects are centred": ({"centre_weight": 0.0}, Run),
+    "five times the distance-transform bound": ({"bound_weight": 1.0}, Run),
     "no distance-transform bound": ({"bound_weight": 0.0}, Run),
     "no Eikonal term": ({"eikonal_weight": 0.0}, Run),
     "8 samples per ray": ({"n_samples": 8}, Run),

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from sdfsrn.geometry.bounds import points_in_ball
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.geometry.primitives import KINDS, Primitives, intersect
-from sdfsrn.training.losses import background_angle, bound_loss, eikonal_loss, silhouette_loss
+from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, silhouette_loss
 from tests.sdfsrn.rendering.fields import ball, box
 
 FOVY_DEG = 50.0
@@ -35,6 +36,22 @@ def test_eikonal_loss_vanishes_for_a_distance_and_not_for_its_double() -> None:
     (gradient,) = torch.autograd.grad(ball(0.5)(points).sum(), points)
     assert eikonal_loss(gradient).item() == pytest.approx(0, abs=1e-9)
     assert eikonal_loss(2 * gradient).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_centre_loss_is_the_squared_way_to_the_centre_of_mass() -> None:
+    points = points_in_ball(1, 200_000, torch.Generator().manual_seed(0))
+    offset = torch.tensor([0.1, -0.2, 0.05])
+    assert centre_loss(ball(0.4)(points), points).item() < 1e-4
+    # the soft edge is the same on all sides of a ball that lies well inside
+    found = centre_loss(ball(0.3)(points - offset), points).item()
+    assert found == pytest.approx(float(offset.square().sum()), rel=0.05)
+    assert centre_loss(torch.ones(1, 200_000), points).item() < 1e-4, "an empty field has no centre to move"
+
+
+def test_points_in_ball_fill_it_evenly() -> None:
+    radius = points_in_ball(1, 100_000, torch.Generator().manual_seed(1))[0].norm(dim=-1)
+    assert radius.max() <= 1
+    assert float((radius < 0.5).float().mean()) == pytest.approx(1 / 8, abs=0.005)
 
 
 @pytest.mark.parametrize("name", ["ball", "box"])
