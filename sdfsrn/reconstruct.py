@@ -27,12 +27,13 @@ from sdfsrn.networks.encoder import IMAGE_SIZE
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette
-from sdfsrn.rendering.views import Camera, minimum_picture, surface_picture
+from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_picture
 from sdfsrn.training.losses import silhouette_loss
 
 MESH_RESOLUTION = 128
 SOFTNESS = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
+PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
 SEARCH_SIZE = 20  # pixels per side of the pictures that the view is searched with
 REFINE_RAYS, REFINE_SAMPLES, REFINE_RATE, REFINE_PRIOR = 512, 32, 3e-3, 1e-2
 
@@ -254,24 +255,28 @@ class Reconstructor:
         progress: Progress,
     ) -> None:
         with_surface = {"depth", "normals"} & set(config.outputs)
-        sheet = []
-        for i in range(len(camera.c2w)):
-            progress("rendering", i, len(camera.c2w))
-            one = Camera(camera.c2w[i : i + 1], camera.fovy_deg, camera.size)
+        sheet: list[np.ndarray] = []
+        for poses in camera.c2w.split(max(1, PIXELS_AT_ONCE // camera.size**2)):
+            progress("rendering", len(sheet), len(camera.c2w))
+            several = Camera(poses, camera.fovy_deg, camera.size)
             with clock.measure("silhouettes"):
-                minima = minimum_picture(sdf, grid, one)
-                silhouette = _antialiased(minima, one)[0]
-                if "silhouettes" in config.outputs:
-                    Image.fromarray(silhouette).save(folder / f"silhouette_{i:03d}.png")
-            sheet.append(silhouette)
+                minima = minimum_picture(sdf, grid, several)
+                silhouettes = _antialiased(minima, several)
             if with_surface:
                 with clock.measure("surfaces"):
-                    surface = surface_picture(sdf, grid, one, minima)
+                    surface = surface_picture(sdf, grid, several, minima)
+                    depths = surface.depth.cpu().numpy().astype(np.float32)
+                    normals = _as_colours(surface)
+            with clock.measure("files"):
+                for i in range(len(poses)):
+                    number = f"{len(sheet):03d}"
+                    sheet.append(silhouettes[i])
+                    if "silhouettes" in config.outputs:
+                        Image.fromarray(silhouettes[i]).save(folder / f"silhouette_{number}.png", compress_level=1)
                     if "depth" in config.outputs:
-                        np.save(folder / f"depth_{i:03d}.npy", surface.depth[0].cpu().numpy().astype(np.float32))
+                        np.save(folder / f"depth_{number}.npy", depths[i])
                     if "normals" in config.outputs:
-                        shown = (surface.normals[0] * 0.5 + 0.5) * surface.hit[0][..., None]
-                        Image.fromarray((shown.cpu().numpy() * 255).round().astype(np.uint8)).save(folder / f"normals_{i:03d}.png")
+                        Image.fromarray(normals[i]).save(folder / f"normals_{number}.png", compress_level=1)
         with clock.measure("contact_sheet"):
             _contact_sheet(sheet).save(folder / "contact_sheet.png")
 
@@ -288,6 +293,13 @@ class Reconstructor:
 def _antialiased(minima: Tensor, camera: Camera) -> np.ndarray:
     """8-bit silhouettes, 255 = object, the outline softened over about one pixel; 128 and above is inside."""
     return (soft_silhouette(minima, min(camera.pixel_width() / 4, SOFTNESS)) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def _as_colours(surface: Surface) -> np.ndarray:
+    """Unit normals n as (n + 1) / 2, 8-bit; black where there is nothing."""
+    shown = (surface.normals * 0.5 + 0.5) * surface.hit[..., None]
+    colours: np.ndarray = (shown * 255).round().to(torch.uint8).cpu().numpy()
+    return colours
 
 
 def _contact_sheet(pictures: list[np.ndarray], columns: int = 6, gap: int = 4) -> Image.Image:

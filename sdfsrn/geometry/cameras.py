@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -29,13 +29,27 @@ def pixel_rays(
     c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int
 ) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:
     """Origins and unit directions of the rays through the pixel centres of a square picture, row by row from the top left."""
+    rays_d = _pixel_directions(c2w, fovy_deg, size) @ c2w[:, :3, :3].transpose(1, 2)
+    rays_o = c2w[:, None, :3, 3].expand_as(rays_d)
+    return rays_o, rays_d
+
+
+def chosen_rays(
+    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int, chosen: Bool[Tensor, "batch size size"]
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """The rays of some pixels only, in the order of `pixel_rays`."""
+    view, pixel = chosen.flatten(1).nonzero().unbind(-1)
+    local = _pixel_directions(c2w, fovy_deg, size)[pixel]
+    return c2w[view, :3, 3], (c2w[view, :3, :3] @ local[..., None])[..., 0]
+
+
+def _pixel_directions(c2w: Tensor, fovy_deg: float, size: int) -> Float[Tensor, "pixels 3"]:
+    """In the camera's own frame."""
     half = math.tan(math.radians(fovy_deg) / 2)
     centres = ((torch.arange(size, dtype=c2w.dtype, device=c2w.device) + 0.5) / size * 2 - 1) * half
     y, x = torch.meshgrid(-centres, centres, indexing="ij")
     local = torch.stack([x, y, -torch.ones_like(x)], dim=-1).reshape(-1, 3)
-    rays_d = torch.nn.functional.normalize(local, dim=-1) @ c2w[:, :3, :3].transpose(1, 2)
-    rays_o = c2w[:, None, :3, 3].expand_as(rays_d)
-    return rays_o, rays_d
+    return torch.nn.functional.normalize(local, dim=-1)
 
 
 def intrinsics(fovy_deg: float, size: int) -> list[list[float]]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.cameras import pixel_rays
+from sdfsrn.geometry.cameras import chosen_rays, pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, stratified
@@ -47,8 +47,8 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
     """The smallest signed distance on each pixel's ray: exact to the field near the outline, of the right sign elsewhere."""
     n_views, size = len(camera.c2w), camera.size
     outline = 1.25 * camera.pixel_width()  # beyond it a softened silhouette is within 2/255 of black or white
-    rays_o, rays_d = camera.rays()
     if size % BLOCK or size <= 32:
+        rays_o, rays_d = camera.rays()
         near, far, meets = unit_sphere_interval(rays_o, rays_d)
         minima = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, near, far, outline), MISS)
         return minima.view(n_views, size, size)
@@ -57,14 +57,12 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
     reach = 1.5 * BLOCK / math.sqrt(2) * camera.pixel_width()
     blocks, low, high = _blocks(grid, camera, 2 * reach)
     picture = _spread(blocks)
-    undecided = (picture.abs() < reach + grid.margin / 2).reshape(1, -1)
-    rays_o, rays_d = rays_o[undecided][None], rays_d[undecided][None]
+    undecided = picture.abs() < reach + grid.margin / 2
+    rays_o, rays_d = (rays[None] for rays in chosen_rays(camera.c2w, camera.fovy_deg, size, undecided))
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
-    low, high = (_spread(end).reshape(1, -1)[undecided][None] for end in (low, high))
-    low, high = torch.minimum(torch.maximum(low, near), far), torch.minimum(torch.maximum(high, near), far)
-    minima = picture.reshape(1, -1).clone()
-    minima[undecided] = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, low, high, outline), MISS)[0]
-    return minima.view(n_views, size, size)
+    low, high = (torch.minimum(torch.maximum(_spread(end)[undecided][None], near), far) for end in (low, high))
+    picture[undecided] = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, low, high, outline), MISS)[0]
+    return picture
 
 
 def _spread(blocks: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch size size"]:

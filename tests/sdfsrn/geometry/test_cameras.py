@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays, project
+from sdfsrn.geometry.cameras import chosen_rays, intrinsics, orbit_c2w, pixel_rays, project
 
 FAR = 2.5
 
@@ -71,3 +71,12 @@ def test_a_point_on_a_pixels_ray_projects_to_its_centre() -> None:
     found = project(rays_o[0] + 2.2 * rays_d[0], c2w[0], 50.0, 8)
     rows, columns = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="ij")
     torch.testing.assert_close(found, torch.stack([columns, rows], dim=-1).reshape(-1, 2), atol=1e-4, rtol=0)
+
+
+def test_chosen_rays_are_those_of_the_whole_picture() -> None:
+    c2w = orbit_c2w(torch.tensor([10.0, 200.0]), torch.tensor([5.0, -30.0]), 2.5)
+    chosen = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.3
+    all_o, all_d = pixel_rays(c2w, 50.0, 8)
+    some_o, some_d = chosen_rays(c2w, 50.0, 8, chosen)
+    torch.testing.assert_close(some_o, all_o[chosen.flatten(1)])
+    torch.testing.assert_close(some_d, all_d[chosen.flatten(1)])
