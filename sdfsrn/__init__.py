@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdfsrn.checkpoint import Checkpoint
-    from sdfsrn.client import Client
+    from sdfsrn.client import AsyncClient, Client
     from sdfsrn.config import ReconstructionConfig, SdfSrnConfig, SyntheticData, View
     from sdfsrn.data.synthetic import make_views
     from sdfsrn.evaluation.protocol import evaluate_model
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sdfsrn.training.sdf_srn import train
 
 __all__ = [
+    "AsyncClient",
     "Checkpoint",
     "Client",
     "Picture",
@@ -37,7 +38,7 @@ __all__ = [
 
 _HOMES = {
     "checkpoint": ("Checkpoint",),
-    "client": ("Client",),
+    "client": ("AsyncClient", "Client"),
     "config": ("ReconstructionConfig", "SdfSrnConfig", "SyntheticData", "View"),
     "data.synthetic": ("make_views",),
     "evaluation.protocol": ("evaluate_model",),

@@ -11,9 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sdfsrn.checkpoint_header import FORMAT
 from sdfsrn.networks.model import Model, ModelConfig
-
-FORMAT = "sdfsrn-1"
 
 
 @dataclass(frozen=True)

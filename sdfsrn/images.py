@@ -29,6 +29,14 @@ class ImageError(ValueError):
         self.field = field
         self.too_large = too_large
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # it comes out of the process that decodes
+        return _image_error, (self.field, str(self), self.too_large)
+
+
+def _image_error(field: str, reason: str, too_large: bool) -> ImageError:
+    return ImageError(field, reason, too_large=too_large)
+
 
 @dataclass(frozen=True)
 class Picture:

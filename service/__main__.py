@@ -23,7 +23,7 @@ from service.serve import listen
 from service.settings import Settings
 
 READY_WITHIN_S = 180
-STOP_WITHIN_S = 6
+STOP_WITHIN_S = 12  # a training hears of it within two seconds, and writes its checkpoint
 _log = logging.getLogger(__name__)
 
 

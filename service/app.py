@@ -7,16 +7,20 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from service import errors
+from service.callers import Callers
 from service.context import make_context
-from service.limits import BodyLimit, SameSite
-from service.routes import health, jobs, reconstructions, trainings
+from service.limits import BodyLimit, SameSite, Traced
+from service.metrics import Measured
+from service.routes import artifacts, events, health, jobs, models, reconstructions, trainings
 from service.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
+# The page loads nothing from elsewhere, runs no inline script and sits in nobody's frame.
+_PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; form-action 'self'"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -26,9 +30,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        context.endings.start()
+        context.happenings.start()
+        context.decoders.warm()
         yield
-        await context.endings.stop()
+        context.decoders.stop()
+        await context.happenings.stop()
         context.queue.close()
 
     app = FastAPI(
@@ -40,12 +46,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="3-D shape from single pictures, learned from silhouettes alone.",
     )
     app.state.context = context
+    app.state.callers = Callers(chosen)
     errors.install(app)
-    for router in (reconstructions.router, trainings.router, jobs.router, health.router):
+    for router in (
+        reconstructions.router,
+        trainings.router,
+        jobs.router,
+        events.router,
+        artifacts.router,
+        models.router,
+        health.router,
+    ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(BodyLimit)
-    app.add_middleware(SameSite, hosts=chosen.hosts)
+    if not chosen.keys:
+        app.add_middleware(SameSite, hosts=chosen.hosts)
+    app.add_middleware(Measured, metrics=context.metrics)
+    app.add_middleware(Traced)
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        """The web page."""
+        return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": _PAGE_POLICY})
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

@@ -7,7 +7,7 @@ ever renamed from one fence to another, because object stores cannot.
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
@@ -50,41 +50,31 @@ class Artifacts:
 
     def put(self, key: str, data: bytes) -> Stored:
         """Store bytes; they are on disk when this returns."""
-        try:
-            self._write(key, [data])
-        except OSError as error:
-            raise StorageError(f"cannot store {key}: {error}") from error
-        return {"key": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return self._store(key, [data])
 
     def put_file(self, key: str, path: Path) -> Stored:
         """Store a local file; it is on disk when this returns."""
-        digest, size = hashlib.sha256(), 0
+        with path.open("rb") as source:
+            return self._store(key, iter(lambda: source.read(_CHUNK), b""))
 
-        def chunks() -> Iterator[bytes]:
-            nonlocal size
-            with path.open("rb") as source:
-                while chunk := source.read(_CHUNK):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    yield chunk
-
-        try:
-            self._write(key, chunks())
-        except OSError as error:
-            raise StorageError(f"cannot store {key}: {error}") from error
-        return {"key": key, "bytes": size, "sha256": digest.hexdigest()}
+    def copy(self, key: str, other: str) -> Stored:
+        """Store a file once more under another key; FileNotFoundError if there is none."""
+        return self._store(other, self.chunks(key))
 
     def read(self, key: str) -> bytes:
         """All bytes of a file; FileNotFoundError if there is none."""
         return bytes(self._fs.cat_file(self._path(key)))
 
-    def chunks(self, key: str) -> Iterator[bytes]:
-        """The bytes of a file in pieces; it is opened before the first piece is asked for."""
+    def chunks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes of a file from `start` to before `end`, in pieces; it is opened before the first piece is asked for."""
         source = self._fs.open(self._path(key), "rb")
 
         def pieces() -> Iterator[bytes]:
             with source:
-                while chunk := source.read(_CHUNK):
+                source.seek(start)
+                left = end - start if end is not None else None
+                while chunk := source.read(_CHUNK if left is None else min(_CHUNK, left)):
+                    left = None if left is None else left - len(chunk)
                     yield chunk
 
         return pieces()
@@ -101,8 +91,12 @@ class Artifacts:
 
     def keys(self, job_id: str) -> list[str]:
         """The keys of everything a job has in the store."""
+        return self.keys_under(job_prefix(job_id))
+
+    def keys_under(self, prefix: str) -> list[str]:
+        """The keys of everything in a folder of the store."""
         try:
-            found = self._fs.find(self._path(job_prefix(job_id)))
+            found = self._fs.find(self._path(prefix))
         except FileNotFoundError:
             return []
         root = self._root.lstrip("/")
@@ -145,7 +139,23 @@ class Artifacts:
         except FileNotFoundError:
             return []
 
-    def _write(self, key: str, chunks: Any) -> None:
+    def _store(self, key: str, chunks: Iterable[bytes]) -> Stored:
+        digest, size = hashlib.sha256(), 0
+
+        def seen() -> Iterator[bytes]:
+            nonlocal size
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+
+        try:
+            self._write(key, seen())
+        except OSError as error:
+            raise StorageError(f"cannot store {key}: {error}") from error
+        return {"key": key, "bytes": size, "sha256": digest.hexdigest()}
+
+    def _write(self, key: str, chunks: Iterable[bytes]) -> None:
         if self._local:
             _write_durably(Path(self._path(key)), chunks)
             return
@@ -154,7 +164,7 @@ class Artifacts:
                 target.write(chunk)
 
 
-def _write_durably(path: Path, chunks: Any) -> None:
+def _write_durably(path: Path, chunks: Iterable[bytes]) -> None:
     """Temporary name, fsync, replace, fsync of the folder: a reader sees the whole file or none, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

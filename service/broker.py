@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from service import lifeline
+from service import lifeline, logs
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -79,8 +79,8 @@ def _make_private(folder: Path) -> None:
 def main() -> None:
     """Run the server until this process is told to end, or its parent is gone."""
     lifeline.end_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s broker %(levelname)s %(message)s")
     settings = Settings()
+    logs.configure("broker", settings.log)
     for folder in (settings.data / "broker", settings.socket.parent):
         _make_private(folder)
     server = subprocess.Popen(server_command(settings), preexec_fn=lifeline.kernel_signal_on_parent_death)

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from service.artifacts import Artifacts
-from service.catalogue import Catalogue
+from service.decoding import Decoders
 from service.jobs import Jobs, connect
+from service.metrics import Metrics
+from service.models import Models
 from service.queue import Queue
 from service.settings import Settings
-from service.waiting import Endings
+from service.waiting import Happenings
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,25 @@ class Context:
     jobs: Jobs
     queue: Queue
     artifacts: Artifacts
-    catalogue: Catalogue
-    endings: Endings
-    # A picture of 40 megapixels takes half a gigabyte while it is decoded: one at a time, the others wait.
-    decoders: CapacityLimiter
+    models: Models
+    happenings: Happenings
+    metrics: Metrics
+    decoders: Decoders
 
 
 def make_context(settings: Settings) -> Context:
     """Connect everything; nothing is asked of the broker yet."""
     jobs = Jobs(connect(settings))
+    artifacts = Artifacts(settings.store_url)
     return Context(
         settings,
         jobs,
         Queue(settings),
-        Artifacts(settings.store_url),
-        Catalogue(settings.weights, jobs),
-        Endings(settings),
-        CapacityLimiter(1),
+        artifacts,
+        Models(settings, jobs, artifacts),
+        Happenings(settings),
+        Metrics(),
+        Decoders(),
     )
 
 

@@ -2,18 +2,22 @@
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import redis
 
-from service import lifeline
+from service import lifeline, logs, webhooks
 from service.artifacts import Artifacts
-from service.jobs import Jobs, connect, is_id
+from service.jobs import Job, Jobs, connect, is_id
 from service.queue import QUEUES, Queue
 from service.settings import Settings
 
 KEEPER = "keeper"
 LOOK_EVERY_S = 1.0
 WAKE_AFTER_S = 5.0
+EXPIRED_AT_ONCE = 20
+WEBHOOKS_AT_ONCE = 8
+RETRY_AT_LEAST_S = 60.0  # longer than any attempt takes
 SWEEP_EVERY_S = 60.0
 SWEEP_SHARE_S = 0.5  # lost jobs must not wait behind a large store
 # A file may be written a while before the record that names it.
@@ -53,6 +57,7 @@ class Keeper:
         self._last_look = time.monotonic()
         self._last_sweep = 0.0
         self._unswept: list[str] = []
+        self._senders = ThreadPoolExecutor(WEBHOOKS_AT_ONCE, thread_name_prefix="webhook")
 
     def run(self) -> None:
         """Look once a second, for ever."""
@@ -72,6 +77,8 @@ class Keeper:
             self._forget()
         self.find_lost()
         self.wake_idle()
+        self.expire()
+        self.send_webhooks()
         self._jobs.show_life(KEEPER)
         if self._unswept or time.monotonic() - self._last_sweep > SWEEP_EVERY_S:
             self.sweep()
@@ -94,16 +101,65 @@ class Keeper:
             if head and still_s >= WAKE_AFTER_S and not self._jobs.messages(queue):
                 self._queue.wake(queue, head)
 
+    def expire(self) -> None:
+        """Free the space of jobs whose artifacts were kept long enough; the records stay, to say so."""
+        for job_id in self._jobs.expired(EXPIRED_AT_ONCE):
+            try:
+                self._artifacts.remove_job(job_id)
+            except OSError as error:
+                _log.warning("cannot remove the artifacts of %s: %s", job_id, error)
+                continue
+            self._jobs.expire(job_id)
+
+    def send_webhooks(self) -> None:
+        """Tell those who wait for a job's end, each in a thread: a receiver that never answers keeps nobody else waiting.
+
+        The next attempt is written down before this one is made, so a crash costs a repetition and never the message.
+        """
+        for job_id in self._jobs.webhooks_due(WEBHOOKS_AT_ONCE):
+            job = self._jobs.get(job_id)
+            tries = self._jobs.try_webhook_again(job_id, RETRY_AT_LEAST_S)
+            if job is None or job.webhook is None or self._settings.webhook_secret is None:
+                self._jobs.webhook_done(job_id)
+            else:
+                self._senders.submit(self._send, job, tries)
+
+    def _send(self, job: Job, tries: int) -> None:
+        with logs.about(job.id, job.trace):
+            try:
+                webhooks.send(job, self._settings)
+                self._jobs.webhook_done(job.id)
+                _log.info("told the webhook of job %s", job.id)
+            except webhooks.NotSent as error:
+                if tries > len(webhooks.RETRIES_S):
+                    _log.warning("the webhook of job %s was not told in %s attempts, giving up: %s", job.id, tries, error)
+                    self._jobs.webhook_done(job.id)
+                else:
+                    wait_s = webhooks.RETRIES_S[tries - 1]
+                    _log.info("the webhook of job %s was not told, again in %.0f s: %s", job.id, wait_s, error)
+                    self._jobs.try_webhook_at(job.id, wait_s)
+            except redis.RedisError as error:
+                _log.warning("the broker does not answer: %s", error)
+
     def sweep(self, age_s: float = SWEEP_AGE_S) -> None:
         """Remove files older than `age_s` that no record names: half a second's worth, the next call goes on from there."""
         until = time.monotonic() + SWEEP_SHARE_S
         try:
+            if not self._unswept:
+                self._sweep_models(age_s)
             self._unswept = self._unswept or self._artifacts.job_ids()
             while self._unswept and time.monotonic() < until:
                 self._sweep_job(self._unswept.pop(), age_s)
             self._last_sweep = time.monotonic()
         except OSError as error:
             _log.warning("cannot sweep the artifact store: %s", error)
+
+    def _sweep_models(self, age_s: float) -> None:
+        found = self._artifacts.keys_under("models")
+        named = self._jobs.model_files() if found else set()
+        for key in found:
+            if key not in named and self._artifacts.age_s(key) >= age_s:
+                self._artifacts.remove(key)
 
     def _sweep_job(self, job_id: str, age_s: float) -> None:
         job = self._jobs.get(job_id) if is_id(job_id) else None
@@ -131,8 +187,9 @@ class Keeper:
 def main() -> None:
     """Run the keeper until the process is ended."""
     lifeline.end_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s keeper %(levelname)s %(message)s")
-    Keeper(Settings()).run()
+    settings = Settings()
+    logs.configure("keeper", settings.log)
+    Keeper(settings).run()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """What is turned away before any route sees it: bodies that are too long, strange host names, other sites' pages."""
 
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logs
 from service.errors import Problem, problem_response
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # A form has room for an image and a mask of 20 MB each.
 MAX_FORM = 42_000_000
 MAX_BODY = 1_000_000
-FORMS = ("/v1/reconstructions",)
+# and a checkpoint of the largest networks, with a training's state, no more than this
+_LONG = re.compile(r"/v1/(reconstructions|models/[^/]+/versions)")
 
 
 class BodyLimit:
@@ -26,7 +29,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_FORM if scope["path"] in FORMS else MAX_BODY
+        limit = MAX_FORM if _LONG.fullmatch(scope["path"]) else MAX_BODY
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > limit:
             await problem_response(
@@ -64,6 +67,28 @@ class SameSite:
                 await problem_response(403, "requests from pages of other sites are refused")(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class Traced:
+    """Every request belongs to a trace: the caller's (W3C `traceparent`) or a new one, which the answer names."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on within its trace."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = logs.trace_id(Headers(scope=scope).get("traceparent"))
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (b"x-trace-id", trace.encode())]
+            await send(message)
+
+        with logs.about(trace=trace):
+            await self._app(scope, receive, named)
 
 
 def _hostname(url: str) -> str | None:

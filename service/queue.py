@@ -37,6 +37,7 @@ def celery_app(settings: Settings) -> Celery:
         worker_proc_alive_timeout=120,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -52,6 +52,17 @@ Metadata = Annotated[
 ]
 
 
+WebhookUrl = Annotated[
+    str | None,
+    Field(max_length=2000, description="told when the job ends, as Standard Webhooks describes; the host must be allowed"),
+]
+ExpiresAfter = Annotated[
+    Annotated[int, Strict()] | None,
+    Field(ge=60, le=10 * 365 * 24 * 3600, description="seconds after its end for which what the job made is kept"),
+]
+ModelNameText = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
 def model_of(config: type, **overrides: Any) -> type[BaseModel]:
     """The request schema of a library dataclass; `overrides` replace or add fields, as for pydantic.create_model."""
     fields = {spec.name: (_schema_type(spec.type), _field(spec)) for spec in dataclasses.fields(config)}
@@ -105,6 +116,8 @@ def reconstruction_schema() -> type[BaseModel]:
             Field("default", description="name, name@version, or job:{id} of a training that succeeded"),
         ),
         metadata=(Metadata, Field(default_factory=dict)),
+        webhook_url=(WebhookUrl, None),
+        expires_after_s=(ExpiresAfter, None),
     )
 
 
@@ -136,7 +149,10 @@ class TrainingRequest(BaseModel):
     dataset: SyntheticDataset = Field(default_factory=SyntheticDataset)  # type: ignore[valid-type]
     config: SdfSrnSettings = Field(default_factory=SdfSrnSettings)  # type: ignore[valid-type]
     from_checkpoint: CheckpointSource | None = Field(default=None, description="weights to start from")
+    publish_as: ModelNameText | None = Field(default=None, description="the name under which the trained model is served")
     metadata: Metadata = Field(default_factory=dict)
+    webhook_url: WebhookUrl = None
+    expires_after_s: ExpiresAfter = None
 
 
 class Progress(BaseModel):
@@ -168,7 +184,9 @@ class JobLinks(BaseModel):
 
     self: str
     cancel: str
+    events: str
     artifacts: str
+    archive: str
 
 
 class JobEnvelope(BaseModel):
@@ -182,6 +200,7 @@ class JobEnvelope(BaseModel):
     attempt: int
     params: dict[str, Any]
     model: ModelName | None
+    published: ModelName | None
     input_digest: str | None
     metrics: dict[str, Any]
     error: dict[str, Any] | None
@@ -206,6 +225,7 @@ class JobEnvelope(BaseModel):
             attempt=max(1, job.attempt),
             params=job.params,
             model=ModelName(**job.model) if job.model else None,
+            published=ModelName(**job.published) if job.published else None,
             input_digest=job.input_digest,
             metrics=job.metrics,
             error=job.error,
@@ -213,9 +233,15 @@ class JobEnvelope(BaseModel):
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            expires_at=None,
+            expires_at=job.expires_at,
             provenance=job.provenance,
-            links=JobLinks(self=here, cancel=f"{here}/cancel", artifacts=f"{here}/artifacts"),
+            links=JobLinks(
+                self=here,
+                cancel=f"{here}/cancel",
+                events=f"{here}/events",
+                artifacts=f"{here}/artifacts",
+                archive=f"{here}/archive",
+            ),
         )
 
 
@@ -224,6 +250,14 @@ class JobPage(BaseModel):
 
     items: list[JobEnvelope]
     next_cursor: str | None
+
+
+class JobEvent(BaseModel):
+    """Something that happened to a job; `id` is what Last-Event-ID names."""
+
+    id: str
+    event: Literal["status", "progress", "metric", "log", "end", "gap"]
+    data: dict[str, Any]
 
 
 class ViewAngles(BaseModel):
@@ -246,13 +280,43 @@ class Artifact(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """A model that is served by name."""
+    """A model that is served by name: its latest version, and which others there are."""
 
     name: str
     version: int
     digest: str
     bytes: int
     evaluation: dict[str, Any]
+    versions: list[int]
+    aliases: dict[str, int]
+    shared: bool
+
+
+class ModelVersion(BaseModel):
+    """One version of a model; `job` is the training that it came from."""
+
+    name: str
+    version: int
+    digest: str
+    bytes: int
+    evaluation: dict[str, Any]
+    networks: dict[str, Any]
+    job: str | None
+    created_at: str | None
+
+
+class VersionSource(BaseModel):
+    """Where a version comes from: a training that succeeded."""
+
+    model_config = _CLOSED
+    job: str = Field(max_length=200)
+
+
+class AliasTarget(BaseModel):
+    """The version that an alias means."""
+
+    model_config = _CLOSED
+    version: Annotated[int, Strict()] = Field(ge=1, le=10**9)
 
 
 class ProblemDocument(BaseModel):

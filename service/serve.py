@@ -1,13 +1,12 @@
 """`python -m service.serve`: the HTTP server alone, for where broker, keeper and workers run elsewhere."""
 
 import argparse
-import logging
 import socket
 import sys
 
 import uvicorn
 
-from service import lifeline
+from service import lifeline, logs
 from service.app import create_app
 from service.limits import LOOPBACK
 from service.settings import Settings
@@ -15,10 +14,10 @@ from service.settings import Settings
 
 def listen(settings: Settings) -> socket.socket:
     """A bound socket; SystemExit with a sentence if the address cannot be had, or should not."""
-    if settings.host not in LOOPBACK and not settings.anonymous:
+    if settings.host not in LOOPBACK and not settings.keys and not settings.anonymous:
         sys.exit(
             f"refusing to listen on {settings.host}: there are no keys, so anybody who reaches this address could "
-            "use the service; set SDFSRN_ANONYMOUS=1 if that is meant"
+            "use the service; set SDFSRN_KEYS=name:key, or SDFSRN_ANONYMOUS=1 if that is meant"
         )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -40,8 +39,8 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="an inherited listening socket, instead of SDFSRN_HOST and _PORT")
     arguments = parser.parse_args()
     lifeline.end_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s api %(levelname)s %(message)s")
     settings = Settings()
+    logs.configure("api", settings.log)
     listener = listen(settings) if arguments.fd is None else socket.socket(fileno=arguments.fd)
     config = uvicorn.Config(
         create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False

@@ -1,12 +1,13 @@
 """Everything that can be set from outside, as environment variables with the prefix SDFSRN_."""
 
+import base64
 import hashlib
 import os
 import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -39,10 +40,49 @@ class Settings(BaseSettings):
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="accepted Host names beside loopback's, separated by commas"
     )
+    keys: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict, description="name:key of everybody who may ask, separated by commas; a key has 16 characters or more"
+    )
+    max_unfinished: int = Field(default=20_000, ge=1, description="jobs that one caller may have waiting or running")
+    retention_s: int = Field(
+        default=7 * 24 * 3600, ge=1, description="artifacts of a reconstruction are kept this long, unless it asks for another time"
+    )
+    webhook_secret: str | None = Field(
+        default=None, description="whsec_ and base64, as in Standard Webhooks; without it none is sent"
+    )
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="hosts (or host:port) that webhooks may go to, separated by commas"
+    )
+    webhook_private: bool = Field(default=False, description="webhooks may go to private addresses, loopback included")
+    log: Literal["text", "json"] = Field(default="text", description="how log lines are written")
     lease_s: float = Field(default=10.0, ge=5, description="a job whose heartbeat (every 2 s) stood still this long is lost")
     max_attempts: int = Field(default=3, ge=1, description="losses without a newer checkpoint before a job fails")
 
-    @field_validator("hosts", mode="before")
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+        if any(not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", name) or len(key) < 16 for name, _, key in pairs):
+            raise ValueError("expected name:key,name:key with names of letters, digits, _ and -, and keys of 16 characters or more")
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise ValueError("a name stands there twice")
+        return {name: key for name, _, key in pairs}
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _decodable(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                usable = value.startswith("whsec_") and len(base64.b64decode(value[6:], validate=True)) >= 16
+            except ValueError:
+                usable = False
+            if not usable:
+                raise ValueError("expected whsec_ followed by the base64 of 16 bytes or more")
+        return value
+
+    @field_validator("hosts", "webhook_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value

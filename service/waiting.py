@@ -1,4 +1,4 @@
-"""One subscription per process wakes all who wait for the end of a job."""
+"""One subscription per process wakes all who wait for something to happen to a job."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,20 @@ from collections.abc import Iterator
 import redis
 import redis.asyncio
 
-from service.jobs import ENDED_CHANNEL
+from service.jobs import EVENTS_CHANNEL
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+END = "end"
 
-class Endings:
-    """Wait for jobs to end. Whoever waits looks at the record afterwards: a message may be missed, a record not."""
+
+class Happenings:
+    """Wait for jobs' events. Whoever waits looks at the record afterwards: a message may be missed, a record not."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[tuple[asyncio.Event, bool]]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -35,14 +37,14 @@ class Endings:
                 await self._task
 
     @contextlib.contextmanager
-    def of(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the job ends, or when it is worth another look."""
-        event = asyncio.Event()
-        self._waiting[job_id].add(event)
+    def of(self, job_id: str, *, only_end: bool = False) -> Iterator[asyncio.Event]:
+        """An event that is set when something happens to the job, or the end does, or when it is worth another look."""
+        waiter = (asyncio.Event(), only_end)
+        self._waiting[job_id].add(waiter)
         try:
-            yield event
+            yield waiter[0]
         finally:
-            self._waiting[job_id].discard(event)
+            self._waiting[job_id].discard(waiter)
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
 
@@ -57,15 +59,16 @@ class Endings:
     async def _listen_once(self) -> None:
         client = redis.asyncio.Redis.from_url(self._settings.broker_url, decode_responses=True)
         async with client, client.pubsub() as channel:
-            await channel.subscribe(ENDED_CHANNEL)
-            # What ended while nobody listened was not heard.
+            await channel.subscribe(EVENTS_CHANNEL)
+            # What happened while nobody listened was not heard.
             for job_id in list(self._waiting):
-                self._wake(job_id)
+                self._wake(job_id, END)
             while True:
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=30)
                 if message is not None:
-                    self._wake(message["data"])
+                    self._wake(*message["data"].split(" ", 1))
 
-    def _wake(self, job_id: str) -> None:
-        for event in self._waiting.get(job_id, ()):
-            event.set()
+    def _wake(self, job_id: str, kind: str) -> None:
+        for event, only_end in self._waiting.get(job_id, ()):
+            if kind == END or not only_end:
+                event.set()

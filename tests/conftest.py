@@ -41,6 +41,10 @@ class Stack:
         """The settings that its processes have."""
         return Settings(data=self.data)
 
+    def log(self) -> str:
+        """What its processes wrote to standard error."""
+        return (self.data.parent / f"{self.data.name}.log").read_text()
+
     def jobs(self) -> Jobs:
         """Its job records."""
         return Jobs(connect(self.settings()))
@@ -106,13 +110,13 @@ class Broker:
         self.process.wait()
 
 
-def start_stack(data: Path) -> Stack:
-    """Start a service on a data folder and wait until it is ready."""
+def start_stack(data: Path, **environment: str) -> Stack:
+    """Start a service on a data folder and wait until it is ready; `environment` holds settings without their prefix."""
     log = (data.parent / f"{data.name}.log").open("a")
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "--port", "0"],
         cwd=ROOT,
-        env={**os.environ, "SDFSRN_DATA": str(data)},
+        env={**os.environ, "SDFSRN_DATA": str(data), **{f"SDFSRN_{name.upper()}": value for name, value in environment.items()}},
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

@@ -1,13 +1,13 @@
 """`python -m worker --queue reconstruction|training`: one worker, one job at a time."""
 
 import argparse
-import logging
 import os
 import secrets
 import socket
 
-from service import lifeline
+from service import lifeline, logs
 from service.queue import QUEUES
+from service.settings import Settings
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     os.environ["SDFSRN_WORKER_QUEUE"] = arguments.queue
     # who holds a claim: process ids come again, in a container even the same one
     os.environ["SDFSRN_WORKER_NAME"] = f"{socket.gethostname()}:{secrets.token_hex(4)}"
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.queue} %(levelname)s %(message)s")
+    logs.configure(f"{arguments.queue} worker", Settings().log)
 
     from worker.app import app
 

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from celery.signals import worker_process_init, worker_shutting_down
 
-from service import lifeline
+from service import lifeline, logs
 from service.jobs import Jobs, connect
 from service.queue import QUEUES, celery_app, task_name
 from service.settings import Settings
@@ -41,18 +41,18 @@ def _start_child(**_: Any) -> None:
 
     lifeline.end_with_parent()
     queue = os.environ[QUEUE_VARIABLE]
+    logs.configure(f"{queue} worker", settings.log)
     tasks.prepare(queue)
     threading.Thread(target=_show_life, args=(queue,), name="life", daemon=True).start()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _release(**_: Any) -> None:
-    """An orderly end is no loss: the job goes back to its queue, and the child, its fence gone, ends."""
+def _leave(**_: Any) -> None:
+    """An orderly end is no loss: this worker claims nothing more, and is asked for what it holds at its next heartbeat."""
     try:
-        for job_id in Jobs(connect(settings)).release(os.environ[NAME_VARIABLE]):
-            _log.info("put job %s back in its queue", job_id)
+        Jobs(connect(settings)).leave(os.environ[NAME_VARIABLE])
     except redis.RedisError as error:
-        _log.warning("could not put the job back, the keeper will: %s", error)
+        _log.warning("could not say that this worker ends, the keeper will see it: %s", error)
 
 
 def _show_life(queue: str) -> None:

@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
+from sdfsrn.training import Interrupted
 from service.jobs import Job, Jobs, Status, Verdict, connect
 from service.settings import Settings
 
@@ -18,10 +19,15 @@ UNHEEDED_S = 10.0
 PROGRESS_EVERY_S = 0.5
 
 _log = logging.getLogger(__name__)
+Outcome = TypeVar("Outcome")
 
 
 class Stopped(Exception):
     """The job must not go on: it was cancelled, or the claim is lost. Raised out of the progress callback."""
+
+
+# What a stopped worker must heed, however little it likes to; a pause or an orderly end may wait for the next step.
+_URGENT = ("cancel", "lost")
 
 
 class Claim:
@@ -47,7 +53,7 @@ class Claim:
         self._thread.join()
 
     def progress(self, phase: str, step: int, total: int, metrics: dict[str, float] | None = None) -> None:
-        """Report progress, at most twice a second; raises Stopped when the job must end."""
+        """Report progress, at most twice a second; raises as `check` does."""
         self.check()
         phase_before, at = self._reported
         if phase == phase_before and step < total and time.monotonic() - at < PROGRESS_EVERY_S:
@@ -76,12 +82,19 @@ class Claim:
         self._done.set()
         return self._insist(lambda: self._jobs.finish(self.job, status, **values))
 
-    def check(self) -> None:
-        """Raise Stopped when the job must end."""
-        if self._verdict != "ok":
-            raise Stopped(self._verdict)
+    def settle(self) -> str:
+        """Let go of a job that was interrupted; its status then."""
+        self._done.set()
+        return self._insist(lambda: self._jobs.settle(self.job))
 
-    def _insist(self, write: Callable[[], bool]) -> bool:
+    def check(self) -> None:
+        """Raise Stopped when the job must end, Interrupted when it is to go on later or elsewhere."""
+        if self._verdict in _URGENT:
+            raise Stopped(self._verdict)
+        if self._verdict != "ok":
+            raise Interrupted(self._verdict)
+
+    def _insist(self, write: Callable[[], Outcome]) -> Outcome:
         """Hours of work are not thrown away because the broker restarts: ask until it answers."""
         while True:
             try:
@@ -98,10 +111,10 @@ class Claim:
             except redis.RedisError as error:
                 _log.warning("no heartbeat for job %s: %s", self.job.id, error)
                 verdict = self._verdict
-            if verdict != "ok" and self._verdict == "ok":
+            if verdict not in ("ok", self._verdict) and self._verdict not in _URGENT:
                 _log.info("job %s is to stop: %s", self.job.id, verdict)
                 self._verdict, heard_at = verdict, time.monotonic()
-            if self._verdict != "ok" and time.monotonic() - heard_at > UNHEEDED_S and not self._done.is_set():
+            if self._verdict in _URGENT and time.monotonic() - heard_at > UNHEEDED_S and not self._done.is_set():
                 self._give_up()
 
     def _give_up(self) -> None:

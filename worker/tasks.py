@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.checkpoint_header import read_facts
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData, View
 from sdfsrn.device import pick_device
 from sdfsrn.images import read_picture
 from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
-from sdfsrn.training import TrainingCollapsed, trainer
+from sdfsrn.training import Interrupted, TrainingCollapsed, trainer
+from service import logs
 from service.artifacts import Artifacts, job_key
-from service.jobs import Job, Jobs, connect
+from service.jobs import Job, Jobs, Publication, connect, now
 from service.queue import RECONSTRUCTION
+from service.registry import Card, first_version, model_key
 from service.settings import Settings
 from worker.claim import Claim, Stopped
 
@@ -61,6 +64,11 @@ def work_off(queue: str, worker: str) -> None:
 
 def work(job: Job) -> None:
     """Do one job to its end, whatever that is."""
+    with logs.about(job.id, job.trace):
+        _work(job)
+
+
+def _work(job: Job) -> None:
     _log.info("job %s, attempt %s", job.id, job.attempt)
     with Claim(_settings, _jobs, job) as claim, _scratch(job) as folder:
         try:
@@ -68,6 +76,8 @@ def work(job: Job) -> None:
             claim.check()
             files = _publishable(job, folder)
             claim.finish("succeeded", files=files, **outcome)
+        except Interrupted as interrupted:
+            _log.info("job %s interrupted: %s; it is %s", job.id, interrupted, claim.settle())
         except Stopped as stopped:
             _log.info("job %s stopped: %s", job.id, stopped)
             claim.finish("cancelled")
@@ -99,7 +109,6 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
 
     def on_checkpoint(path: Path, step: int) -> None:
         nonlocal last_key
-        claim.check()
         stored = _artifacts.put_file(job_key(job.id, job.fence, f"resume-{step:08d}.safetensors"), path)
         claim.checkpoint({**stored, "step": step})
         if last_key and last_key != stored["key"]:
@@ -115,8 +124,19 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         progress=claim.progress,
         on_checkpoint=on_checkpoint,
     )
-    digest = Checkpoint.load(folder / "checkpoint.safetensors").dataset_digest
-    return {"metrics": metrics, "provenance": _provenance(job) | {"dataset_digest": digest}}
+    checkpoint = folder / "checkpoint.safetensors"
+    digest = Checkpoint.load(checkpoint).dataset_digest
+    outcome = {"metrics": metrics, "provenance": _provenance(job) | {"dataset_digest": digest}}
+    return outcome | ({"publication": _publication(job, checkpoint, metrics)} if job.params.get("publish_as") else {})
+
+
+def _publication(job: Job, checkpoint: Path, metrics: dict[str, Any]) -> Publication:
+    """Store what is to be served by name; it is named only if the job succeeds, and swept if not."""
+    facts = read_facts(checkpoint.read_bytes())
+    name = str(job.params["publish_as"])
+    stored = _artifacts.put_file(model_key(job.owner, name, facts.digest), checkpoint)
+    card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now(), job.id, metrics)
+    return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 
 
 _RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {"reconstruction": _reconstruct, "training": _train}
@@ -218,5 +238,5 @@ def _remove_leftovers() -> None:
     for folder in root.iterdir() if root.is_dir() else ():
         job_id, _, fence = folder.name.partition("-")
         job = _jobs.get(job_id)
-        if job is None or job.status not in ("running", "cancelling") or str(job.fence) != fence:
+        if job is None or job.status not in ("running", "cancelling", "pausing") or str(job.fence) != fence:
             shutil.rmtree(folder, ignore_errors=True)

@@ -12,6 +12,10 @@ class TrainingCollapsed(RuntimeError):
     """The field became empty or full and cannot recover."""
 
 
+class Interrupted(Exception):
+    """Raised by a `progress` callback: stop here in good order, leave a checkpoint, to go on another time."""
+
+
 def trainer(method: str) -> Callable[..., dict[str, Any]]:
     """The `train` function of a method. Raises ValueError for one that does not exist."""
     if method not in METHODS:

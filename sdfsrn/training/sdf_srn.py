@@ -26,7 +26,7 @@ from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.networks.model import Model, ModelConfig
 from sdfsrn.rendering.silhouettes import MISS, pick_minimum, ray_minimum, soft_silhouette, stratified
-from sdfsrn.training import TrainingCollapsed
+from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, silhouette_loss
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def train(
     """Train, evaluate, and leave checkpoint, metrics and figures in `folder`; returns the evaluation.
 
     `resume_from` goes on with an interrupted run of the same configuration and data, bit-equal on one CPU; `init_from`
-    starts from another model's weights. Raises TrainingCollapsed, and ValueError for a checkpoint that does not fit.
+    starts from another model's weights. When `progress` raises Interrupted, a checkpoint is left of the very step. Raises
+    TrainingCollapsed, and ValueError for a checkpoint that does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     progress("data", 0, data.n_shapes, {})
@@ -68,14 +69,24 @@ def train(
     elif init_from is not None:
         run.adopt(Checkpoint.load(init_from))
     run.watch()
-    while run.epoch < config.epochs:
-        row = run.train_epoch(lambda: progress("training", run.epoch, config.epochs, {}))
-        progress("training", run.epoch, config.epochs, row)
-        last = run.epoch == config.epochs
-        if last or run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs // 2:
-            run.watch()
-            run.checkpoint().save(folder / CHECKPOINT)
-            on_checkpoint(folder / CHECKPOINT, run.step)
+
+    def keep() -> None:
+        run.checkpoint().save(folder / CHECKPOINT)
+        on_checkpoint(folder / CHECKPOINT, run.step)
+
+    try:
+        while run.epoch < config.epochs:
+            row = run.train_epoch(lambda: progress("training", run.epoch, config.epochs, {}))
+            progress("training", run.epoch, config.epochs, row)
+            last = run.epoch == config.epochs
+            if last or run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs // 2:
+                run.watch()
+                keep()
+    except Interrupted:
+        keep()
+        raise
+    if not (folder / CHECKPOINT).is_file():
+        keep()  # it was interrupted after its last step
     count = min(len(shapes), EVALUATED)
     evaluation = evaluate_model(
         run.model.eval(),
@@ -123,25 +134,26 @@ class Run:
         self.digest = views.digest()
         self.mask_radius = views.mean_mask_radius()
         self.steps_per_epoch = -(-len(views) // config.batch_size)
-        self.epoch = 0
+        self.step = 0
+        self.rows: list[Tensor] = []
         self.history: list[dict[str, float]] = []
         self.snapshots: dict[str, Tensor] = {}
 
     @property
-    def step(self) -> int:
-        """Optimiser steps made so far."""
-        return self.epoch * self.steps_per_epoch
+    def epoch(self) -> int:
+        """Whole epochs made so far; `step` counts optimiser steps, `rows` holds the losses of the epoch under way."""
+        return self.step // self.steps_per_epoch
 
     def train_epoch(self, each_step: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """Every picture once, in a random order; returns the epoch's mean losses."""
+        """Every picture once, in a random order, or what is left of an interrupted epoch; returns the epoch's mean losses."""
         self.model.train()
         order = torch.randperm(len(self.views), generator=self._generator(self.epoch, 0))
-        rows = []
-        for i, batch in enumerate(order.split(self.config.batch_size)):
+        for batch in order.split(self.config.batch_size)[len(self.rows) :]:
             each_step()
-            rows.append(self._train_step(batch, self.step + i))
-        self.epoch += 1
-        means = torch.stack(rows).mean(dim=0).tolist()
+            self.rows.append(self._train_step(batch, self.step))
+            self.step += 1
+        means = torch.stack(self.rows).mean(dim=0).tolist()
+        self.rows = []
         row = dict(zip(("loss", "silhouette_loss", "eikonal_loss", "bound_loss"), means, strict=True))
         if not all(value == value and abs(value) < 1e6 for value in means):
             raise TrainingCollapsed(f"the loss became {row['loss']} in epoch {self.epoch}; lower learning_rate or change seed")
@@ -243,8 +255,8 @@ class Run:
                 )
         pictures = (soft_silhouette(minima, self.config.temperature) * 255).round().to(torch.uint8)
         for name, epoch in (("start", 0), ("middle", self.config.epochs // 2), ("end", self.config.epochs)):
-            if self.epoch == epoch:
-                self.snapshots[name] = pictures.clone()  # a short training starts and ends in the middle
+            if self.epoch == epoch:  # a short training starts and ends in the middle
+                self.snapshots.setdefault(name, pictures.clone())
 
     def _training_minima(self, shown: slice) -> Tensor:
         rays_o, rays_d = pixel_rays(self.views.c2w[shown].to(self.device), self.views.fovy_deg, self.views.size)
@@ -268,6 +280,8 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """Everything needed to resume and to serve."""
         state = {f"snapshot.{name}": picture for name, picture in self.snapshots.items()}
+        if self.rows:
+            state["rows"] = torch.stack(self.rows)
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for optimizer in self.optimizers:
             for parameter, moments in optimizer.state.items():
@@ -296,7 +310,7 @@ class Run:
             raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
         self.adopt(saved)
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
-        for optimizer, moments in zip(self.optimizers, OPTIMIZER_STATE, strict=True):
+        for optimizer, moments in zip(self.optimizers, OPTIMIZER_STATE, strict=True) if saved.step else ():
             for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
                 for moment in moments:
                     # a moment must lie in memory as its parameter does
@@ -304,7 +318,8 @@ class Run:
                     kept.copy_(saved.state[f"optimizer.{moment}.{names[parameter]}"])
                     optimizer.state[parameter][moment] = kept
         self.snapshots = {name[9:]: value for name, value in saved.state.items() if name.startswith("snapshot.")}
-        self.epoch = saved.step // self.steps_per_epoch
+        self.step = saved.step
+        self.rows = list(saved.state["rows"]) if "rows" in saved.state else []
         self.history = list(saved.history)
 
     def adopt(self, saved: Checkpoint) -> None:

@@ -1,13 +1,13 @@
-"""Whether the process lives, whether the service can do its work, and which models it has."""
+"""Whether the process lives, whether the service can do its work, and figures of it."""
 
 import redis
 from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.artifacts import StorageError
+from service.callers import KEYED
 from service.context import Context, ContextOf
-from service.errors import Problem
 from service.queue import QUEUES
-from service.schemas import ModelCard, ProblemDocument
 
 router = APIRouter()
 
@@ -28,18 +28,10 @@ def readyz(context: ContextOf, response: Response) -> dict[str, str]:
     return report
 
 
-@router.get("/v1/models", tags=["models"], summary="List the models that are served by name")
-def list_models(context: ContextOf) -> dict[str, list[ModelCard]]:
-    """With their evaluation."""
-    return {"items": list(context.catalogue.cards.values())}
-
-
-@router.get("/v1/models/{name}", tags=["models"], summary="Look at a model", responses={404: {"model": ProblemDocument}})
-def get_model(name: str, context: ContextOf) -> ModelCard:
-    """With its evaluation."""
-    if name not in context.catalogue.cards:
-        raise Problem(404, "there is no such model")
-    return context.catalogue.cards[name]
+@router.get("/metrics", tags=["service"], summary="Figures for Prometheus", response_class=Response, dependencies=KEYED)
+def metrics(context: ContextOf) -> Response:
+    """Requests of this process; jobs and workers as the broker knows them."""
+    return Response(context.metrics.text(context.jobs), media_type=CONTENT_TYPE_LATEST)
 
 
 def _broker(context: Context) -> str:

@@ -4,26 +4,27 @@ import dataclasses
 import hashlib
 from typing import Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from sdfsrn.config import MAX_VIEWS, ReconstructionConfig, View, ring
-from sdfsrn.images import ImageError, read_picture
 from service.artifacts import job_key
+from service.callers import CallerOf
 from service.context import Context, ContextOf
-from service.errors import Problem, problem_of_image, problem_of_validation
+from service.errors import Problem, problem_of_validation
 from service.forms import Form, read_form
 from service.jobs import Job, new_id, now
+from service.logs import current_trace
 from service.queue import RECONSTRUCTION
-from service.routes.submission import CREATED, PREFER, submit
+from service.routes.submission import CREATED, PREFER, IdempotencyOf, submit
 from service.schemas import ReconstructionForm, Ring
+from service.webhooks import check_url
 
 router = APIRouter(prefix="/v1", tags=["reconstruction"])
 
 FILES = ("image", "mask")
-TEXTS = ("model", "frame", "mesh_format", "outputs")
+TEXTS = ("model", "frame", "mesh_format", "outputs", "webhook_url")
 LISTS = ("views", "outputs")
 
 
@@ -53,39 +54,50 @@ def _form_schema() -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}},
     },
 )
-async def create_reconstruction(request: Request, context: ContextOf) -> Response:
+async def create_reconstruction(request: Request, context: ContextOf, caller: CallerOf, idempotency: IdempotencyOf) -> Response:
     """Check everything, store the picture, queue the job."""
     form = await read_form(request, names=ReconstructionForm.model_fields, files=FILES, texts=TEXTS, lists=LISTS)
     fields, config = _checked(form)
     if "image" not in form.files:
         raise Problem(422, "image is missing: send a PNG, JPEG or WebP as the part `image`", field="image")
-    model, source = await run_in_threadpool(context.catalogue.resolve, fields.model, "model")  # type: ignore[attr-defined]
-    picture = await anyio.to_thread.run_sync(_read_png, form.files, limiter=context.decoders)
+    if fields.webhook_url is not None:
+        check_url(fields.webhook_url, context.settings)
+    model, card = await run_in_threadpool(context.models.resolve, fields.model, "model", caller)
+    picture = await context.decoders.picture(form.files["image"], form.files.get("mask"))
     job = Job(
         id=new_id(),
         type="reconstruction",
         queue=RECONSTRUCTION,
         created_at=now(),
+        owner=caller,
+        trace=current_trace(),
+        webhook=fields.webhook_url,
+        expires_after=fields.expires_after_s or context.settings.retention_s,
         params=dataclasses.asdict(config),
-        metadata=fields.metadata,  # type: ignore[attr-defined]
+        metadata=fields.metadata,
         model=model,
-        source=source,
+        source=card.source,
         input_digest="sha-256:" + hashlib.sha256(picture).hexdigest(),
     )
     await run_in_threadpool(context.artifacts.put, job_key(job.id, "input", "input.png"), picture)
     try:
-        return await submit(context, request, job)
+        answer = await submit(context, request, job, idempotency, form.files)
     except Exception:
         await run_in_threadpool(_remove_unless_created, context, job.id)
         raise
+    if not answer.headers["location"].endswith(job.id):  # an earlier job's: this picture is nobody's
+        await run_in_threadpool(context.artifacts.remove_job, job.id)
+    return answer
 
 
-def _checked(form: Form) -> tuple[BaseModel, ReconstructionConfig]:
+def _checked(form: Form) -> tuple[Any, ReconstructionConfig]:
     try:
         fields = ReconstructionForm.model_validate(form.values)
     except ValidationError as error:
         raise problem_of_validation(error) from None
-    values = fields.model_dump(exclude={"model", "metadata", "views", "input_view"}, exclude_unset=True)
+    values = fields.model_dump(
+        exclude={"model", "metadata", "views", "input_view", "webhook_url", "expires_after_s"}, exclude_unset=True
+    )
     for name in ("views", "input_view"):
         if name in fields.model_fields_set:
             values[name] = _views(getattr(fields, name))
@@ -102,13 +114,6 @@ def _views(sent: Any) -> Any:
     if isinstance(sent, tuple):
         return tuple(View(**view.model_dump()) for view in sent)
     return View(**sent.model_dump()) if sent is not None else None
-
-
-def _read_png(files: dict[str, bytes]) -> bytes:
-    try:
-        return read_picture(files["image"], files.get("mask")).to_png()
-    except ImageError as error:
-        raise problem_of_image(error) from None
 
 
 def _remove_unless_created(context: Context, job_id: str) -> None:

@@ -1,18 +1,23 @@
 """How a request becomes a job, and its answer: 202 at once, or 200 after the wait that was preferred."""
 
 import asyncio
+import hashlib
+import json
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.context import Context
-from service.jobs import Job
+from service.errors import Problem
+from service.jobs import Conflict, Full, Job
 from service.schemas import JobEnvelope, ProblemDocument
 
 MAX_WAIT_S = 60
 RETRY_AFTER_S = "1"
+FULL_RETRY_AFTER_S = "30"
 
 PREFER: dict[str, Any] = {
     "name": "Prefer",
@@ -27,23 +32,78 @@ CREATED: dict[int | str, dict[str, Any]] = {
     413: {"model": ProblemDocument},
     415: {"model": ProblemDocument},
     422: {"model": ProblemDocument},
+    429: {"model": ProblemDocument, "description": "you have too many unfinished jobs; Retry-After says when to try again"},
     503: {"model": ProblemDocument},
 }
 
 
-async def submit(context: Context, request: Request, job: Job) -> Response:
-    """Write the record, wake a worker, and answer."""
+@dataclass(frozen=True)
+class Idempotency:
+    """What a client said so that a request sent twice makes one job; an empty key says nothing."""
+
+    key: str
+
+
+def _idempotency(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="the same key and the same request, within 24 hours, get the first job instead of another one",
+        ),
+    ] = None,
+) -> Idempotency:
+    return Idempotency(idempotency_key or "")
+
+
+IdempotencyOf = Annotated[Idempotency, Depends(_idempotency)]
+
+
+async def submit(context: Context, request: Request, job: Job, idempotency: Idempotency, files: dict[str, bytes]) -> Response:
+    """Write the record, wake a worker, and answer; `files` are what was sent beside the parameters."""
     wait_s = _preferred_wait_s(request)
-    with context.endings.of(job.id) as ended:
-        await run_in_threadpool(context.jobs.create, job)
-        await run_in_threadpool(context.queue.wake, job.queue, job.id)
-        if wait_s:
+    digest = _request_digest(request.url.path, job, files)
+    limit = context.settings.max_unfinished
+    try:
+        job_id = await run_in_threadpool(context.jobs.create, job, limit, idempotency.key, digest)
+    except Conflict:
+        raise Problem(
+            422, "this Idempotency-Key was used for another request; take a new one for each", field="idempotency-key"
+        ) from None
+    except Full:
+        raise Problem(
+            429,
+            f"you have {limit} unfinished jobs, as many as one caller may; wait for some or cancel them",
+            headers={"Retry-After": FULL_RETRY_AFTER_S},
+        ) from None
+    with context.happenings.of(job_id, only_end=True) as ended:
+        if job_id == job.id:
+            await run_in_threadpool(context.queue.wake, job.queue, job.id)
+        found = await run_in_threadpool(context.jobs.get, job_id)
+        if found is None:
+            raise Problem(404, "the job was removed in the meantime")
+        if wait_s and not found.ended:
             await _wait(ended, wait_s)
-    found = await run_in_threadpool(context.jobs.get, job.id) or job
-    headers = {"Location": f"/v1/jobs/{job.id}"}
+            found = await run_in_threadpool(context.jobs.get, job_id) or found
+    headers = {"Location": f"/v1/jobs/{job_id}"}
     if found.ended and wait_s:
         return _envelope(found, 200, headers | {"Preference-Applied": f"wait={wait_s}"})
     return _envelope(found, 202, headers | {"Retry-After": RETRY_AFTER_S})
+
+
+def _request_digest(path: str, job: Job, files: dict[str, bytes]) -> str:
+    """Of route, parsed parameters and each file's bytes: never of the body, whose boundary is random."""
+    said = {
+        "path": path,
+        "params": job.params,
+        "metadata": job.metadata,
+        "model": job.model,
+        "webhook": job.webhook,
+        "expires_after": job.expires_after,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _preferred_wait_s(request: Request) -> int:

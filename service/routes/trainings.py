@@ -6,12 +6,15 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from sdfsrn.config import METHODS, SyntheticData
+from service.callers import CallerOf
 from service.context import Context, ContextOf
 from service.errors import Problem
 from service.jobs import Job, new_id, now
+from service.logs import current_trace
 from service.queue import TRAINING
-from service.routes.submission import CREATED, PREFER, submit
+from service.routes.submission import CREATED, PREFER, IdempotencyOf, submit
 from service.schemas import TrainingRequest
+from service.webhooks import check_url
 
 router = APIRouter(prefix="/v1", tags=["training"])
 
@@ -30,21 +33,33 @@ def _json_only(request: Request) -> None:
     openapi_extra={"parameters": [PREFER]},
     summary="Train a model",
 )
-async def create_training(request: Request, context: ContextOf, wanted: Annotated[TrainingRequest, Body()]) -> Response:
+async def create_training(
+    request: Request,
+    context: ContextOf,
+    caller: CallerOf,
+    idempotency: IdempotencyOf,
+    wanted: Annotated[TrainingRequest, Body()],
+) -> Response:
     """Check everything, queue the job."""
     _check(wanted)
-    model, source = await run_in_threadpool(_start, context, wanted)
+    if wanted.webhook_url is not None:
+        check_url(wanted.webhook_url, context.settings)
+    model, source = await run_in_threadpool(_start, context, caller, wanted)
     job = Job(
         id=new_id(),
         type="training",
         queue=TRAINING,
         created_at=now(),
+        owner=caller,
+        trace=current_trace(),
         metadata=wanted.metadata,
         model=model,
         source=source,
-        params=wanted.model_dump(mode="json", exclude={"metadata"}),
+        webhook=wanted.webhook_url,
+        expires_after=wanted.expires_after_s,
+        params=wanted.model_dump(mode="json", exclude={"metadata", "webhook_url", "expires_after_s"}),
     )
-    return await submit(context, request, job)
+    return await submit(context, request, job, idempotency, {})
 
 
 def _check(wanted: TrainingRequest) -> None:
@@ -57,15 +72,15 @@ def _check(wanted: TrainingRequest) -> None:
             raise Problem(422, str(error), field=f"{part}.{str(error).split()[0]}") from None
 
 
-def _start(context: Context, wanted: TrainingRequest) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _start(context: Context, caller: str, wanted: TrainingRequest) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """The model that a training starts from, if any, whose networks must be as large as this training's."""
     start = wanted.from_checkpoint
     if start is None:
         return None, None
     name = start.model if start.model is not None else f"job:{start.job}"
     field = "from_checkpoint.model" if start.model is not None else "from_checkpoint.job"
-    found = context.catalogue.resolve(name, field)
-    for size, needed in context.catalogue.networks(name).items():
+    model, card = context.models.resolve(name, field, caller)
+    for size, needed in card.networks.items():
         if (asked := getattr(wanted.config, size)) != needed:
             raise Problem(422, f"{name} has {size} {needed}, this training {asked}; give both the same", field=f"config.{size}")
-    return found
+    return model, card.source

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.cli import UNSEEN_DATA
+from sdfsrn.cli.local import UNSEEN_DATA
 from sdfsrn.config import WEIGHTS, ReconstructionConfig
 from sdfsrn.data.synthetic import families_of, make_views
 from sdfsrn.evaluation.metrics import iou

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.cli import UNSEEN_DATA
+from sdfsrn.cli.local import UNSEEN_DATA
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
 from sdfsrn.data.synthetic import families_of, make_views
 from sdfsrn.evaluation.protocol import evaluate_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service import broker
-from service.jobs import Job, Jobs, connect, first_id_at, new_id, now
+from service.jobs import Conflict, Full, Job, Jobs, connect, first_id_at, new_id, now
 from service.keeper import Keeper
 from service.settings import Settings
 from tests.conftest import Broker
@@ -81,27 +81,124 @@ def test_a_heartbeat_between_look_and_verdict_saves_the_job(jobs: Jobs) -> None:
     assert jobs.lose(job.id, seen, 1) == "alive"
 
 
-def test_cancel_and_release(jobs: Jobs) -> None:
+def status(jobs: Jobs, job: Job) -> str:
+    found = jobs.get(job.id)
+    assert found
+    return found.status
+
+
+def test_cancel(jobs: Jobs) -> None:
     waiting = make(jobs)
     assert jobs.cancel(waiting.id) == "queued"
-    assert jobs.get(waiting.id).status == "cancelled"  # type: ignore[union-attr]
+    assert status(jobs, waiting) == "cancelled"
     make(jobs)
     job = jobs.claim("training", "w")
-    assert job and jobs.release("other") == [] and jobs.release("w") == [job.id]
-    assert jobs.claim("training", "w") is None, "a worker that ends gets no other job"
+    assert job
+    assert jobs.cancel(job.id) == "running" and jobs.heartbeat(job) == "cancel"
+    assert jobs.finish(job, "succeeded", files=[{"name": "x"}])
+    assert status(jobs, job) == "cancelled" and not jobs.get(job.id).files  # type: ignore[union-attr]
+
+
+def test_a_leaving_worker_gives_back_what_it_holds_and_gets_no_more(jobs: Jobs) -> None:
+    make(jobs)
+    job = jobs.claim("training", "w")
+    assert job
+    jobs.leave("other")
+    assert jobs.heartbeat(job) == "ok"
+    jobs.leave("w")
+    assert jobs.heartbeat(job) == "release"
+    assert jobs.settle(job) == "queued"
+    assert jobs.claim("training", "w") is None
     again = jobs.claim("training", "another")
-    assert again and again.id == job.id
-    assert jobs.cancel(again.id) == "running" and jobs.heartbeat(again) == "cancel"
-    assert jobs.finish(again, "succeeded", files=[{"name": "x"}])
-    assert jobs.get(again.id).status == "cancelled" and not jobs.get(again.id).files  # type: ignore[union-attr]
+    assert again and again.id == job.id and again.attempt == 2
+    assert jobs.settle(job) == "lost", "its fence is old"
+    assert jobs.lose(again.id, jobs.beats()[again.id], 1) == "failed", "being given back was no loss, this is the first"
+
+
+def test_pause_and_resume(jobs: Jobs) -> None:
+    waiting = make(jobs)
+    assert jobs.pause(waiting.id) == "queued" and status(jobs, waiting) == "paused"
+    assert jobs.claim("training", "w") is None
+    assert jobs.resume(waiting.id) == "paused" and status(jobs, waiting) == "queued"
+    job = jobs.claim("training", "w")
+    assert job and jobs.pause(job.id) == "running" and jobs.heartbeat(job) == "pause"
+    assert jobs.settle(job) == "paused" and jobs.heartbeat(job) == "lost"
+    assert jobs.resume(job.id) == "paused"
+    job = jobs.claim("training", "w")
+    assert job and jobs.pause(job.id) == "running" and jobs.resume(job.id) == "pausing"
+    assert jobs.settle(job) == "queued", "resumed before its worker had let go"
+    job = jobs.claim("training", "w")
+    assert job and jobs.pause(job.id) == "running"
+    assert jobs.lose(job.id, jobs.beats()[job.id], 3) == "paused", "a worker lost while pausing"
+    assert jobs.cancel(job.id) == "paused" and status(jobs, job) == "cancelled"
+    assert jobs.pause(job.id) == "cancelled" and jobs.resume(job.id) == "cancelled"
+
+
+def test_one_idempotency_key_one_job(jobs: Jobs) -> None:
+    def create(key: str, digest: str, owner: str = "") -> tuple[str, str]:
+        job = Job(id=new_id(), type="training", queue="training", created_at=now(), owner=owner)
+        return job.id, jobs.create(job, 10, key, digest)
+
+    first, stands = create("k", "d")
+    assert stands == first
+    assert create("k", "d")[1] == first
+    with pytest.raises(Conflict):
+        create("k", "other")
+    mine, stands = create("k", "d", owner="alice")
+    assert stands == mine, "keys of different callers have nothing to do with each other"
+    jobs.delete(first)
+    renewed, stands = create("k", "d")
+    assert stands == renewed, "a job that was removed is not answered with"
+
+
+def test_a_quota_counts_what_is_unfinished(jobs: Jobs) -> None:
+    def create() -> Job:
+        job = Job(id=new_id(), type="training", queue="training", created_at=now(), owner="bob")
+        jobs.create(job, limit=2)
+        return job
+
+    first, second = create(), create()
+    with pytest.raises(Full):
+        create()
+    jobs.cancel(first.id)
+    third = create()
+    jobs.delete(third.id)
+    create()
+    claimed = jobs.claim("training", "w")
+    assert claimed and claimed.id == second.id
+    with pytest.raises(Full):
+        create()
+    jobs.finish(claimed, "failed")
+    create()
+
+
+def test_every_change_is_an_event(jobs: Jobs) -> None:
+    make(jobs)
+    job = jobs.claim("training", "w")
+    assert job
+    jobs.progress(job, {"step": 1}, {"loss": 0.5})
+    jobs.progress(job, {"step": 2}, {"loss": 0.5})
+    jobs.log(job, "hello")
+    jobs.finish(job, "succeeded")
+    events = jobs.events(job.id)
+    assert [event.kind for event in events] == ["status", "status", "metric", "progress", "progress", "log", "status", "end"]
+    assert jobs.events(job.id, events[4].id) == events[5:]
+    assert not jobs.misses(job.id, events[0].id)
 
 
 def test_list_is_newest_first_and_ids_sort_by_time(jobs: Jobs) -> None:
     made = [new_id(at) for at in (1000.0, 2000.0, 3000.0)]
     for job_id in reversed(made):
         jobs.create(Job(id=job_id, type="training", queue="training", created_at=now()))
-    assert [job.id for job in jobs.newest_first()] == made[::-1]
-    assert [job.id for job in jobs.newest_first(before=made[2], since=first_id_at(2000.0))] == [made[1]]
+
+    def listed(before: str | None = None, since: str | None = None, limit: int = 10) -> tuple[list[str], str | None]:
+        found, goes_on = jobs.newest_first("", before, since, lambda job: True, limit)
+        return [job.id for job in found], goes_on
+
+    assert listed() == (made[::-1], None)
+    assert listed(before=made[2], since=first_id_at(2000.0)) == ([made[1]], None)
+    assert listed(limit=2) == ([made[2], made[1]], made[1])
+    assert listed(before=made[1], limit=2) == ([made[0]], None)
 
 
 def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sdfsrn.training import Interrupted
 from service.jobs import Job, Jobs, connect, new_id, now
 from service.settings import Settings
 from tests.conftest import Broker
@@ -37,7 +38,7 @@ def stopped_within(claim: Claim, seconds: float) -> str:
     while time.monotonic() < deadline:
         try:
             claim.progress("training", 1, 9)
-        except Stopped as stopped:
+        except (Stopped, Interrupted) as stopped:
             return str(stopped)
         time.sleep(0.05)
     raise AssertionError(f"not told to stop within {seconds} s")
@@ -53,6 +54,17 @@ def test_it_renews_itself_and_hears_of_a_cancellation(broker: Broker, jobs: Jobs
         assert stopped_within(claim, HEARTBEAT_S + 1) == "cancel"
         assert claim.finish("cancelled")
     assert jobs.get(job.id).status == "cancelled"  # type: ignore[union-attr]
+
+
+def test_it_hears_of_a_pause_and_still_of_a_cancellation_after_it(broker: Broker, jobs: Jobs) -> None:
+    job = claimed(jobs)
+    with Claim(broker.settings, jobs, job) as claim:
+        jobs.pause(job.id)
+        assert stopped_within(claim, HEARTBEAT_S + 1) == "pause"
+        jobs.cancel(job.id)
+        time.sleep(HEARTBEAT_S + 0.5)
+        assert stopped_within(claim, 1) == "cancel"
+        assert claim.settle() == "cancelled"
 
 
 def test_a_lost_claim_stops_and_publishes_nothing(broker: Broker, jobs: Jobs) -> None:

@@ -8,13 +8,9 @@ import torch
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.data.synthetic import make_views
-from sdfsrn.training import TrainingCollapsed
+from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
 from tests.sdfsrn.conftest import TINY_CONFIG, TINY_DATA, TinyTraining
-
-
-class Interrupted(Exception):
-    """Raised by a callback."""
 
 
 def test_leaves_every_artifact(tiny_training: TinyTraining) -> None:
@@ -24,18 +20,27 @@ def test_leaves_every_artifact(tiny_training: TinyTraining) -> None:
     assert tiny_training.report["n_shapes"] == 6
 
 
-def test_interrupted_and_resumed_ends_bit_equal(tiny_training: TinyTraining, tmp_path: Path) -> None:
-    def stop(_path: Path, _step: int) -> None:
-        raise Interrupted
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 7, 8, 9])
+def test_interrupted_and_resumed_ends_bit_equal(tiny_training: TinyTraining, tmp_path: Path, steps: int) -> None:
+    """Between epochs, within one, and (9) in the evaluation: an epoch has two steps, the training eight."""
+    calls = iter(range(100))
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def stop(phase: str, *_: object) -> None:
+        # progress is told once before each step and once after each epoch
+        if phase != "data" and next(calls) >= steps + steps // 2:
+            raise Interrupted("pause")
 
     with pytest.raises(Interrupted):
-        train(TINY_CONFIG, TINY_DATA, tmp_path, device="cpu", on_checkpoint=stop)
-    report = train(TINY_CONFIG, TINY_DATA, tmp_path, resume_from=tmp_path / CHECKPOINT, device="cpu")
-    whole, resumed = Checkpoint.load(tiny_training.checkpoint), Checkpoint.load(tmp_path / CHECKPOINT)
+        train(TINY_CONFIG, TINY_DATA, first, device="cpu", progress=stop)
+    assert Checkpoint.load(first / CHECKPOINT).step in (steps, min(8, steps + 1))
+    report = train(TINY_CONFIG, TINY_DATA, second, resume_from=first / CHECKPOINT, device="cpu")
+    whole, resumed = Checkpoint.load(tiny_training.checkpoint), Checkpoint.load(second / CHECKPOINT)
     assert all(torch.equal(value, resumed.weights[name]) for name, value in whole.weights.items())
     assert all(torch.equal(value, resumed.state[name]) for name, value in whole.state.items())
     assert resumed.history == whole.history
     assert report == tiny_training.report
+    assert {path.name for path in second.iterdir()} == {path.name for path in tiny_training.folder.iterdir()}
 
 
 def test_a_training_can_start_from_anothers_weights(tiny_training: TinyTraining, tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_a_field_that_became_empty_is_reported_at_the_next_look(tiny_training: T
     _, views = make_views(TINY_DATA)
     run = Run(TINY_CONFIG, TINY_DATA, views, torch.device("cpu"))
     run.restore(Checkpoint.load(tiny_training.checkpoint))
-    run.epoch = 1000  # long past the first steps, from which a field may recover
+    run.step = 1000 * run.steps_per_epoch  # long past the first steps, from which a field may recover
     for bias, state in ((5.0, "empty"), (-5.0, "full")):
         with torch.no_grad():
             run.model.decoder.out.bias.fill_(bias)

@@ -1,0 +1,5 @@
+"""`python -m sdfsrn.cli`."""
+
+from sdfsrn.cli import app
+
+app()

@@ -1,0 +1,142 @@
+"""Commands that work here, without a service: train, evaluate, and the default model's weights."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sdfsrn.cli.shared import Out, app, bars, console, refused
+from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
+
+# The default model: hundreds of times the recipe's shapes, still one view each. The unseen shapes have a seed of their own.
+DEFAULT_DATA = SyntheticData(n_shapes=24_000, seed=1000)
+DEFAULT_CONFIG = SdfSrnConfig(
+    epochs=35, batch_size=50, n_rays=64, learning_rate=3e-3, bound_weight=0.1, centre_weight=0.0, checkpoint_every=2
+)
+UNSEEN_DATA = SyntheticData(n_shapes=300, seed=2_000_000)
+
+
+@app.command()
+def train(
+    out: Out = Path("out/training"),
+    n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = 50,
+    data_seed: Annotated[int, typer.Option(min=0, help="seed of shapes, colours, light and cameras")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over all pictures")] = 300,
+    seed: Annotated[int, typer.Option(help="seed of the training")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu")] = "auto",
+) -> None:
+    """Train Mini SDF-SRN here, without a service; goes on from a checkpoint of the same run in `out`."""
+    report = _train(SdfSrnConfig(epochs=epochs, seed=seed), SyntheticData(n_shapes=n_shapes, seed=data_seed), out, device)
+    console.print_json(json.dumps(report))
+
+
+def _train(config: SdfSrnConfig, data: SyntheticData, out: Path, device: str = "auto") -> dict[str, Any]:
+    from sdfsrn.training.sdf_srn import CHECKPOINT
+    from sdfsrn.training.sdf_srn import train as run_training
+
+    logging.basicConfig(level=logging.INFO)
+    unfinished = out / CHECKPOINT
+    with bars() as shown:
+        bar = shown.add_task("data", total=1)
+
+        def show(phase: str, step: int, total: int, metrics: dict[str, float]) -> None:
+            losses = " ".join(f"{name.removesuffix('_loss')} {value:.5f}" for name, value in metrics.items())
+            shown.update(bar, description=f"{phase} {step}/{total} {losses}", completed=step, total=total)
+
+        resume_from = unfinished if unfinished.is_file() else None
+        try:
+            return run_training(
+                config,
+                data,
+                out,
+                resume_from=resume_from,
+                device=device,
+                progress=show,
+                on_checkpoint=lambda path, step: console.print(f"step {step}: {path}, {shown.tasks[0].description}"),
+            )
+        except ValueError as error:
+            if resume_from is not None:
+                console.print(f"{unfinished} may belong to another run: choose another --out, or remove it")
+            raise refused(error) from error
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, help="a checkpoint.safetensors")] = WEIGHTS / "default.safetensors",
+    n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = UNSEEN_DATA.n_shapes,
+    data_seed: Annotated[int, typer.Option(help="their seed")] = UNSEEN_DATA.seed,
+    family: Annotated[list[str] | None, typer.Option(help="families of the shapes; repeat for several")] = None,
+    beside: Annotated[list[Path] | None, typer.Option(exists=True, help="another checkpoint for the table")] = None,
+    out: Out = Path("out/evaluation"),
+) -> None:
+    """Evaluate a checkpoint as the HTTP contract defines it, beside answers that need no training, on shapes of known truth.
+
+    By default on shapes that the default model never saw. Leaves evaluation.json and novel_views.png in `out`.
+    """
+    from sdfsrn.evaluation.report import compare_checkpoints
+
+    try:
+        families = {"families": tuple(family)} if family else {}
+        data = SyntheticData(n_shapes=n_shapes, seed=data_seed, **families)  # type: ignore[arg-type]
+        with bars() as shown:
+            bar = shown.add_task("data", total=1)
+            found = compare_checkpoints(
+                [checkpoint, *(beside or [])],
+                data,
+                out,
+                lambda what, done, total: shown.update(bar, description=what, completed=done, total=total),
+            )
+    except ValueError as error:
+        raise refused(error) from error
+    console.print(_evaluation_table(found, data))
+    console.print_json(json.dumps(found[str(checkpoint)]))
+
+
+def _evaluation_table(found: dict[str, dict[str, Any]], data: SyntheticData) -> Table:
+    """One row per checkpoint and baseline: IoU at the six unseen angles."""
+    table = Table(title=f"IoU at six unseen angles, {data.n_shapes} shapes of seed {data.seed}")
+    columns = ("mean", *data.families, "worst")
+    for column in ("", *columns, "3-D IoU"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, report in found.items():
+        novel, solid = report["novel_view_iou"], report.get("iou_3d")
+        table.add_row(name, *(f"{novel[column]:.3f}" for column in columns), f"{solid:.3f}" if solid is not None else "")
+    return table
+
+
+@app.command()
+def weights(out: Out = Path("out/weights")) -> None:
+    """Train the default model anew, evaluate it on 300 shapes it never saw, and store both where the service finds them."""
+    from sdfsrn.checkpoint import Checkpoint
+    from sdfsrn.data.synthetic import families_of
+    from sdfsrn.evaluation.figures import novel_views_figure
+    from sdfsrn.evaluation.report import evaluate_checkpoint
+    from sdfsrn.training.sdf_srn import CHECKPOINT
+
+    _train(DEFAULT_CONFIG, DEFAULT_DATA, out)
+    target = WEIGHTS / "default.safetensors"
+    Checkpoint.load(out / CHECKPOINT).for_serving().save(target)
+    with bars() as shown:
+        bar = shown.add_task("evaluation", total=1)
+        evaluation = evaluate_checkpoint(
+            Checkpoint.load(target), UNSEEN_DATA, lambda done, total: shown.update(bar, completed=done, total=total)
+        )
+    novel_views_figure(
+        evaluation.novel_truth, evaluation.novel_prediction, families_of(UNSEEN_DATA), WEIGHTS / "default_novel_views.png"
+    )
+    card = _card(evaluation.report)
+    (WEIGHTS / "default.json").write_text(card)
+    console.print_json(card)
+
+
+def _card(report: dict[str, Any]) -> str:
+    """What the service says of the default model."""
+    facts = {
+        "trained_on": f"{DEFAULT_DATA.n_shapes} synthetic shapes of seed {DEFAULT_DATA.seed}, one view each, silhouettes only",
+        "evaluated_on": f"{UNSEEN_DATA.n_shapes} synthetic shapes of seed {UNSEEN_DATA.seed}, none of them trained on",
+        "evaluation": report,
+    }
+    return json.dumps(facts, indent=1) + "\n"

@@ -1,0 +1,173 @@
+"""Commands that ask a service: reconstruct, demo, submit, watch, fetch."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sdfsrn.cli.shared import Out, app, bars, console, refused, tell
+from sdfsrn.client import Client, Event, Job, ServiceError
+from sdfsrn.config import ReconstructionConfig, SyntheticData, View, ring
+
+Url = Annotated[str, typer.Option(envvar="SDFSRN_URL", help="address of the service")]
+Key = Annotated[str | None, typer.Option(envvar="SDFSRN_KEY", help="your key, if the service asks for one")]
+JobId = Annotated[str, typer.Argument(help="a job's id")]
+
+DEMO_DATA = SyntheticData(n_shapes=3, seed=3_000_000)
+
+
+@app.command()
+def reconstruct(
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG or WebP of one object")],
+    mask: Annotated[Path | None, typer.Option(exists=True, help="its mask, if the picture has no alpha")] = None,
+    url: Url = "http://127.0.0.1:8000",
+    key: Key = None,
+    out: Out = Path("out"),
+    views: Annotated[str, typer.Option(help="JSON, as in the HTTP contract")] = '{"count": 6, "elevation_deg": 20}',
+    size: Annotated[int, typer.Option(help="pixels per side")] = 256,
+    outputs: Annotated[str, typer.Option(help="comma-separated")] = "silhouettes,mesh",
+    refine_steps: Annotated[int, typer.Option(help="latent steps against the picture's own mask")] = 0,
+    frame: Annotated[str, typer.Option(help="object, or input: azimuth relative to the picture's own view")] = "object",
+    mesh_format: Annotated[str, typer.Option(help="glb, obj, ply or stl")] = "glb",
+    model: Annotated[str, typer.Option(help="name, or job:ID of a training that succeeded")] = "default",
+    checkpoint: Annotated[Path | None, typer.Option(exists=True, help="reconstruct here with this file, without a service")] = None,
+) -> None:
+    """Silhouettes at new angles and a mesh of the object in a picture, from a running service or a checkpoint of your own."""
+    fields: dict[str, Any] = {
+        "size": size,
+        "outputs": outputs.split(","),
+        "refine_steps": refine_steps,
+        "frame": frame,
+        "mesh_format": mesh_format,
+    }
+    if checkpoint is not None:
+        tell(_reconstruct_here(checkpoint, image, mask, out, views, fields), out)
+        return
+    try:
+        with Client(url, key) as client:
+            job = _fetched(client, client.reconstruct(image, mask, views=views, model=model, **fields), out)
+    except ServiceError as error:
+        raise refused(error) from error
+    tell(job.metrics, out)
+
+
+def _reconstruct_here(
+    checkpoint: Path, image: Path, mask: Path | None, out: Path, views: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    from sdfsrn.images import read_picture
+    from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
+
+    try:
+        asked = json.loads(views)
+        is_ring = isinstance(asked, dict)
+        chosen = ring(asked["count"], asked.get("elevation_deg", 20.0)) if is_ring else tuple(View(**view) for view in asked)
+        config = ReconstructionConfig(views=chosen, **{**fields, "outputs": tuple(fields["outputs"])})
+        picture = read_picture(image.read_bytes(), mask.read_bytes() if mask else None)
+        return Reconstructor.load(checkpoint).run(picture, config, out)
+    except (ValueError, TypeError, KeyError, ReconstructionFailed) as error:
+        raise refused(error) from error
+
+
+@app.command()
+def demo(url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("out")) -> None:
+    """Draw a shape that the default model never saw, send it to a running service, fetch what comes back."""
+    out.mkdir(parents=True, exist_ok=True)
+    picture = out / "input.png"
+    _draw_demo_picture(picture)
+    console.print(f"the picture: [bold]{picture}[/], a box that the model never saw")
+    try:
+        with Client(url, key) as client:
+            job = client.reconstruct(
+                picture,
+                views=[{"azimuth_deg": 30 + 60 * i, "elevation_deg": 20} for i in range(6)],
+                outputs=["silhouettes", "depth", "normals", "mesh", "turntable"],
+                frame="input",
+            )
+            job = _fetched(client, job, out)
+    except ServiceError as error:
+        raise refused(error) from error
+    tell(job.metrics, out)
+
+
+@app.command()
+def submit(
+    image: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="a picture to reconstruct")] = None,
+    training: Annotated[str | None, typer.Option(help="or a training: its JSON, {} is the published recipe")] = None,
+    field: Annotated[list[str] | None, typer.Option(help="name=value, as in the HTTP contract; repeat for several")] = None,
+    url: Url = "http://127.0.0.1:8000",
+    key: Key = None,
+) -> None:
+    """Send a picture or a training, print the job's id and come back at once."""
+    if (image is None) == (training is None):
+        raise refused(ValueError("give either a picture or --training JSON"))
+    try:
+        with Client(url, key) as client:
+            if image is not None:
+                fields: dict[str, Any] = dict(pair.split("=", 1) for pair in field or [])
+                job = client.reconstruct(image, **fields)
+            else:
+                job = client.train(**json.loads(training or "{}"))
+    except (ServiceError, ValueError, TypeError) as error:
+        raise refused(error) from error
+    typer.echo(job.id)
+
+
+@app.command()
+def watch(job_id: JobId, url: Url = "http://127.0.0.1:8000", key: Key = None) -> None:
+    """Follow a job until it has ended; the exit code is 0 if it succeeded."""
+    try:
+        with Client(url, key) as client:
+            _succeeded(_watched(client, job_id))
+    except ServiceError as error:
+        raise refused(error) from error
+
+
+@app.command()
+def fetch(job_id: JobId, url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("out")) -> None:
+    """Write everything that a job made into a folder."""
+    try:
+        with Client(url, key) as client:
+            for path in client.fetch(job_id, out):
+                console.print(str(path))
+    except ServiceError as error:
+        raise refused(error) from error
+
+
+def _fetched(client: Client, job: Job, out: Path) -> Job:
+    ended = _succeeded(_watched(client, job.id))
+    client.fetch(job.id, out)
+    return ended
+
+
+def _watched(client: Client, job_id: str) -> Job:
+    with bars() as shown:
+        bar = shown.add_task("queued", total=1.0)
+
+        def show(event: Event) -> None:
+            if event.kind == "progress":
+                shown.update(bar, description=event.data["phase"], completed=event.data["fraction"])
+            elif event.kind == "status":
+                shown.update(bar, description=event.data["status"], completed=1.0 if event.data["status"] == "succeeded" else None)
+
+        return client.wait(job_id, show)
+
+
+def _succeeded(job: Job) -> Job:
+    if job.status != "succeeded":
+        raise ServiceError(f"job {job.id} {job.status}: {(job.error or {}).get('detail', 'no reason given')}")
+    return job
+
+
+def _draw_demo_picture(path: Path) -> None:
+    """A box of a seed that no training uses, 256 pixels, its background transparent."""
+    import torch
+
+    from sdfsrn.data.synthetic import CAMERA_DISTANCE, make_shapes, shade
+    from sdfsrn.geometry.cameras import orbit_c2w
+    from sdfsrn.images import Picture
+
+    pose = orbit_c2w(torch.tensor([35.0]), torch.tensor([25.0]), CAMERA_DISTANCE)
+    light = torch.nn.functional.normalize(torch.tensor([[0.4, 0.6, 0.8]]), dim=-1)
+    image, mask = shade(make_shapes(DEMO_DATA)[1:2], pose, torch.tensor([[0.85, 0.45, 0.25]]), light, 256)
+    path.write_bytes(Picture(image[0].permute(1, 2, 0).numpy(), mask[0].numpy()).to_png())

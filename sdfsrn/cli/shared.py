@@ -1,0 +1,39 @@
+"""What the commands share: the application, the screen, how a refusal is said."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="3-D shape from single pictures: reconstruct, submit, watch and fetch ask a running service; train, evaluate and "
+    "weights work here.",
+)
+console = Console()
+
+Out = Annotated[Path, typer.Option(help="folder for what comes out")]
+
+
+def refused(error: Exception) -> typer.Exit:
+    """Say in one line what was wrong, and end with code 1."""
+    console.print(f"[red]{error}[/]")
+    return typer.Exit(1)
+
+
+def bars() -> Progress:
+    """Progress bars with a description and the time so far."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console)
+
+
+def tell(metrics: dict[str, Any], out: Path) -> None:
+    """What was found in a picture, and where it lies."""
+    view = metrics["input_view"]
+    console.print(
+        f"everything is in [bold]{out}/[/]; contact_sheet.png shows all views\n"
+        f"the picture {'seems to be' if view['estimated'] else 'was'} taken from azimuth {view['azimuth_deg']:.0f}, "
+        f"elevation {view['elevation_deg']:.0f} degrees; IoU with its own mask {metrics['input_iou']:.3f}"
+    )

@@ -1,0 +1,289 @@
+-- Everything that changes job records. One call is one command, so it happens wholly or not at all.
+-- ARGV[1] is the command's name, the rest are its arguments.
+
+local EVENTS_KEPT = 10000
+local IDEMPOTENT_S = 24 * 3600
+local LEAVING_S = 3600
+
+local function job(id) return 'sdfsrn:job:' .. id end
+local function queue(name) return 'sdfsrn:queue:' .. name end
+local function owned(kind, owner) return owner == '' and kind or kind .. ':' .. owner end
+local function index(owner) return owned('sdfsrn:jobs', owner) end
+local function unfinished(owner) return owned('sdfsrn:unfinished', owner) end
+local function owner_of(id) return redis.call('HGET', job(id), 'owner') or '' end
+local function status_of(id) return redis.call('HGET', job(id), 'status') end
+
+local RUNS = {running = true, cancelling = true, pausing = true}
+
+local function holds(id, fence)
+  local at = redis.call('HMGET', job(id), 'fence', 'status')
+  return at[1] == fence and RUNS[at[2]]
+end
+
+local function event(id, kind, data)
+  redis.call('XADD', 'sdfsrn:events:' .. id, 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, 'data', data)
+  redis.call('PUBLISH', 'sdfsrn:events', id .. ' ' .. kind)
+end
+
+local function turn(id, status)
+  redis.call('HSET', job(id), 'status', status)
+  event(id, 'status', cjson.encode({status = status}))
+end
+
+local function let_go(id)
+  redis.call('HDEL', job(id), 'worker')
+  redis.call('SREM', 'sdfsrn:running', id)
+end
+
+-- `epoch` is the present in seconds: an ended job's artifacts are kept for `expires_after` more.
+local function finish(id, status, at, epoch)
+  local facts = redis.call('HMGET', job(id), 'expires_after', 'webhook', 'type')
+  redis.call('HSET', job(id), 'finished_at', at)
+  if facts[1] then
+    local expires = tonumber(epoch) + tonumber(facts[1])
+    redis.call('HSET', job(id), 'expires_at', string.format('%.3f', expires))
+    redis.call('ZADD', 'sdfsrn:expiring', expires, id)
+  end
+  if facts[2] then redis.call('ZADD', 'sdfsrn:webhooks', epoch, id) end
+  redis.call('HINCRBY', 'sdfsrn:ended', (facts[3] or '') .. ' ' .. status, 1)
+  redis.call('SREM', unfinished(owner_of(id)), id)
+  let_go(id)
+  turn(id, status)
+  event(id, 'end', cjson.encode({status = status}))
+end
+
+local function enqueue(id)
+  local at = redis.call('HMGET', job(id), 'queue', 'order')
+  redis.call('ZADD', queue(at[1]), at[2], id)
+  turn(id, 'queued')
+end
+
+local function requeue(id)
+  redis.call('HINCRBY', job(id), 'fence', 1)
+  let_go(id)
+  enqueue(id)
+end
+
+local function model(owner, name) return 'sdfsrn:model:' .. owner .. ':' .. name end
+
+-- What the same source was published as before, it is again. `first` is the lowest number that is free.
+local function publish(owner, name, first, source, card)
+  local had = redis.call('HGET', model(owner, name), 'of ' .. source)
+  if had then return tonumber(had) end
+  local number = math.max(tonumber(redis.call('HGET', model(owner, name), 'last') or 0) + 1, tonumber(first))
+  redis.call('HSET', model(owner, name), 'last', number, 'of ' .. source, number, 'version ' .. number, card)
+  redis.call('SADD', owned('sdfsrn:models', owner), name)
+  return number
+end
+
+local commands = {}
+
+-- The same id twice is a retry after a lost answer: the first one stands.
+function commands.create(id, queue_name, owner, key, digest, limit, ...)
+  if redis.call('EXISTS', job(id)) == 1 then return {'created', id} end
+  local reserved = 'sdfsrn:idempotent:' .. owner .. ':' .. key
+  if key ~= '' then
+    local first_digest, first = string.match(redis.call('GET', reserved) or '', '^(%S+) (%S+)$')
+    if first and redis.call('EXISTS', job(first)) == 1 then
+      return {first_digest == digest and 'repeated' or 'conflict', first}
+    end
+  end
+  if redis.call('SCARD', unfinished(owner)) >= tonumber(limit) then return {'full', ''} end
+  if key ~= '' then redis.call('SET', reserved, digest .. ' ' .. id, 'EX', IDEMPOTENT_S) end
+  redis.call('HSET', job(id), 'queue', queue_name, 'order', redis.call('INCR', 'sdfsrn:order'), ...)
+  if owner ~= '' then redis.call('HSET', job(id), 'owner', owner) end
+  redis.call('ZADD', index(owner), 0, id)
+  redis.call('SADD', unfinished(owner), id)
+  enqueue(id)
+  return {'created', id}
+end
+
+function commands.claim(queue_name, worker, at)
+  if redis.call('EXISTS', 'sdfsrn:leaving:' .. worker) == 1 then return false end
+  while true do
+    local id = redis.call('ZPOPMIN', queue(queue_name))[1]
+    if not id then return false end
+    if status_of(id) == 'queued' then
+      redis.call('HINCRBY', job(id), 'fence', 1)
+      redis.call('HINCRBY', job(id), 'attempt', 1)
+      redis.call('HSET', job(id), 'worker', worker, 'step_at_claim', redis.call('HGET', job(id), 'checkpoint_step') or -1)
+      redis.call('HSETNX', job(id), 'started_at', at)
+      redis.call('SADD', 'sdfsrn:running', id)
+      turn(id, 'running')
+      return id
+    end
+  end
+end
+
+function commands.heartbeat(id, fence)
+  if not holds(id, fence) then return 'lost' end
+  redis.call('HINCRBY', job(id), 'beat', 1)
+  local at = redis.call('HMGET', job(id), 'status', 'worker')
+  if at[1] == 'cancelling' then return 'cancel' end
+  if at[1] == 'pausing' then return 'pause' end
+  if redis.call('EXISTS', 'sdfsrn:leaving:' .. (at[2] or '')) == 1 then return 'release' end
+  return 'ok'
+end
+
+function commands.progress(id, fence, progress, metrics)
+  if not holds(id, fence) then return 0 end
+  if redis.call('HGET', job(id), 'metrics') ~= metrics then event(id, 'metric', metrics) end
+  redis.call('HSET', job(id), 'progress', progress, 'metrics', metrics)
+  event(id, 'progress', progress)
+  return 1
+end
+
+function commands.log(id, fence, line)
+  if not holds(id, fence) then return 0 end
+  event(id, 'log', line)
+  return 1
+end
+
+function commands.checkpoint(id, fence, checkpoint, step)
+  if not holds(id, fence) then return 0 end
+  redis.call('HSET', job(id), 'checkpoint', checkpoint, 'checkpoint_step', step)
+  return 1
+end
+
+-- What a cancelled job still finished is not published: its caller was told that it ends.
+function commands.finish(id, fence, status, at, epoch, publication, ...)
+  if not holds(id, fence) then return 0 end
+  if status_of(id) == 'cancelling' then
+    status = 'cancelled'
+  else
+    if select('#', ...) > 0 then redis.call('HSET', job(id), ...) end
+    if publication ~= '' then
+      local told = cjson.decode(publication)
+      local number = publish(owner_of(id), told.name, told.first, 'job ' .. id, told.card)
+      redis.call('HSET', job(id), 'published', cjson.encode({name = told.name, version = number}))
+    end
+  end
+  finish(id, status, at, epoch)
+  return 1
+end
+
+-- A worker stopped in the middle, in good order, because it was asked to: by whom says the status.
+function commands.settle(id, fence, at, epoch)
+  if not holds(id, fence) then return 'lost' end
+  local status = status_of(id)
+  if status == 'cancelling' then
+    finish(id, 'cancelled', at, epoch)
+  elseif status == 'pausing' then
+    redis.call('HINCRBY', job(id), 'fence', 1)
+    let_go(id)
+    turn(id, 'paused')
+  else
+    requeue(id)
+  end
+  return status_of(id)
+end
+
+function commands.cancel(id, at, epoch)
+  local status = status_of(id)
+  if status == 'queued' or status == 'paused' then
+    redis.call('ZREM', queue(redis.call('HGET', job(id), 'queue')), id)
+    finish(id, 'cancelled', at, epoch)
+  elseif status == 'running' or status == 'pausing' then
+    turn(id, 'cancelling')
+  end
+  return status
+end
+
+function commands.pause(id)
+  local status = status_of(id)
+  if status == 'queued' then
+    redis.call('ZREM', queue(redis.call('HGET', job(id), 'queue')), id)
+    turn(id, 'paused')
+  elseif status == 'running' then
+    turn(id, 'pausing')
+  end
+  return status
+end
+
+-- A job that is still pausing goes on as soon as its worker has let it go: settle finds it running and queues it.
+function commands.resume(id)
+  local status = status_of(id)
+  if status == 'paused' then enqueue(id) elseif status == 'pausing' then turn(id, 'running') end
+  return status
+end
+
+-- The keeper looked, waited, and now says what it saw; if anything moved since, nothing happens.
+function commands.lose(id, fence, beat, at, epoch, limit, problem)
+  local seen = redis.call('HMGET', job(id), 'fence', 'beat', 'status', 'checkpoint_step', 'step_at_claim', 'losses')
+  if not seen[3] then redis.call('SREM', 'sdfsrn:running', id) return 'gone' end
+  if seen[1] ~= fence or (seen[2] or '') ~= beat then return 'alive' end
+  if seen[3] == 'cancelling' then finish(id, 'cancelled', at, epoch) return 'cancelled' end
+  local losses = tonumber(seen[6] or 0)
+  if tonumber(seen[4] or -1) <= tonumber(seen[5]) then losses = redis.call('HINCRBY', job(id), 'losses', 1) end
+  if losses >= tonumber(limit) then
+    redis.call('HSET', job(id), 'error', problem)
+    finish(id, 'failed', at, epoch)
+    return 'failed'
+  end
+  if seen[3] == 'pausing' then
+    redis.call('HINCRBY', job(id), 'fence', 1)
+    let_go(id)
+    turn(id, 'paused')
+    return 'paused'
+  end
+  requeue(id)
+  return 'queued'
+end
+
+-- From now on the worker claims nothing more, and what it holds is asked back at its next heartbeat.
+function commands.leave(worker)
+  redis.call('SET', 'sdfsrn:leaving:' .. worker, 1, 'EX', LEAVING_S)
+  return 1
+end
+
+-- The artifacts are gone; the record stays, to say so.
+function commands.expire(id)
+  redis.call('ZREM', 'sdfsrn:expiring', id)
+  if redis.call('EXISTS', job(id)) == 0 then return 0 end
+  redis.call('HSET', job(id), 'expired', 1)
+  redis.call('DEL', 'sdfsrn:events:' .. id)
+  return 1
+end
+
+function commands.delete(id)
+  local name = redis.call('HGET', job(id), 'queue')
+  if not name then return 0 end
+  local owner = owner_of(id)
+  redis.call('ZREM', queue(name), id)
+  redis.call('SREM', 'sdfsrn:running', id)
+  redis.call('ZREM', index(owner), id)
+  redis.call('SREM', unfinished(owner), id)
+  redis.call('ZREM', 'sdfsrn:expiring', id)
+  redis.call('ZREM', 'sdfsrn:webhooks', id)
+  redis.call('DEL', job(id), 'sdfsrn:events:' .. id)
+  redis.call('PUBLISH', 'sdfsrn:events', id .. ' end')
+  return 1
+end
+
+function commands.publish(owner, name, first, source, card)
+  return publish(owner, name, first, source, card)
+end
+
+function commands.alias(owner, name, alias, number, first)
+  if tonumber(number) >= tonumber(first) and redis.call('HEXISTS', model(owner, name), 'version ' .. number) == 0 then return 0 end
+  redis.call('HSET', model(owner, name), 'alias ' .. alias, number)
+  redis.call('SADD', owned('sdfsrn:models', owner), name)
+  return 1
+end
+
+-- One version with its aliases, or, with number '', all of them; numbers are never given again.
+function commands.withdraw(owner, name, number)
+  local fields = redis.call('HGETALL', model(owner, name))
+  local removed = 0
+  for i = 1, #fields, 2 do
+    local kind = string.match(fields[i], '^%S+')
+    local of = kind == 'version' and string.sub(fields[i], 9) or fields[i + 1]
+    if kind ~= 'last' and (number == '' or of == number) then
+      removed = removed + redis.call('HDEL', model(owner, name), fields[i])
+    end
+  end
+  if redis.call('HLEN', model(owner, name)) <= 1 then redis.call('SREM', owned('sdfsrn:models', owner), name) end
+  return removed
+end
+
+return commands[ARGV[1]](unpack(ARGV, 2))

@@ -1,0 +1,137 @@
+"""The model registry: names, versions and aliases, and where each version's checkpoint lies.
+
+A fresh start serves what lies in the weights folder, as version 1 of its name. Trainings and uploads add versions, of which
+the broker keeps a card each; their files lie in the artifact store under `models/`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sdfsrn.checkpoint_header import FileFacts, read_facts
+from service.artifacts import Artifacts, Stored
+from service.callers import may_see
+from service.errors import Problem
+from service.jobs import Jobs, now
+from service.registry import EVERYBODY, Card, first_version, model_key
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name with all its versions and aliases."""
+
+    name: str
+    owner: str
+    versions: dict[int, Card]
+    aliases: dict[str, int]
+
+    @property
+    def latest(self) -> int:
+        """The version that the name alone means."""
+        return max(self.versions)
+
+    def number(self, wanted: str) -> int | None:
+        """The version that a number or an alias means; None if there is none."""
+        if not wanted:
+            return self.latest
+        number = self.aliases.get(wanted) or (int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0)
+        return number if number in self.versions else None
+
+
+class Models:
+    """What a request may call `model`, and where a worker finds it."""
+
+    def __init__(self, settings: Settings, jobs: Jobs, artifacts: Artifacts) -> None:
+        self._weights = settings.weights
+        self._jobs = jobs
+        self._artifacts = artifacts
+
+    @cached_property
+    def shipped(self) -> dict[str, Card]:
+        """What the weights folder holds: version 1 of each name."""
+        return {path.stem: _card_of_file(path) for path in sorted(self._weights.glob("*.safetensors"))}
+
+    def all(self, caller: str) -> list[Model]:
+        """Every model that a caller sees, by name; its own go before everybody's of the same name."""
+        names = set(self.shipped) | set(self._jobs.model_names(EVERYBODY)) | set(self._jobs.model_names(caller))
+        found = (self.find(name, caller) for name in sorted(names))
+        return [model for model in found if model is not None]
+
+    def find(self, name: str, caller: str) -> Model | None:
+        """The caller's model of that name, or everybody's."""
+        for owner in dict.fromkeys((caller, EVERYBODY)):
+            record = self._jobs.model(owner, name)
+            versions = {int(key[8:]): Card(**json.loads(value)) for key, value in record.items() if key.startswith("version ")}
+            if owner == EVERYBODY and name in self.shipped:
+                versions[1] = self.shipped[name]
+            if versions:
+                aliases = {key[6:]: int(value) for key, value in record.items() if key.startswith("alias ")}
+                return Model(name, owner, versions, aliases)
+        return None
+
+    def resolve(self, name: str, field_name: str, caller: str) -> tuple[dict[str, Any], Card]:
+        """What the envelope says of a model, and its card; a Problem naming the field if there is no such model."""
+        if name.startswith("job:"):
+            return {"name": name, "version": 1}, self.of_job(name.removeprefix("job:"), field_name, caller)
+        plain, _, wanted = name.partition("@")
+        model = self.find(plain, caller)
+        number = model.number(wanted) if model else None
+        if model is None or number is None:
+            known = ", ".join(each.name for each in self.all(caller)) or "none"
+            raise Problem(422, f"there is no such model; known are: {known}, and job:{{id}} of a training", field=field_name)
+        return {"name": plain, "version": number}, model.versions[number]
+
+    def of_job(self, job_id: str, field_name: str, caller: str) -> Card:
+        """The checkpoint of a training that succeeded."""
+        job = self._jobs.get(job_id)
+        if job is None or job.type != "training" or not may_see(caller, job):
+            raise Problem(422, "there is no such training", field=field_name)
+        if job.expired:
+            raise Problem(422, "what that training made is kept no more", field=field_name)
+        for file in job.files:
+            if file["name"] == "checkpoint.safetensors":
+                config = job.params["config"]
+                networks = {size: config[size] for size in ("latent_dim", "hidden_dim", "symmetry") if size in config}
+                source = {name: file[name] for name in ("key", "bytes", "sha256")}
+                return Card(file["sha256"], file["bytes"], networks, source, job.finished_at, job.id, job.metrics)
+        raise Problem(422, f"that training has no checkpoint, its status is {job.status}", field=field_name)
+
+    def first(self, owner: str, name: str) -> int:
+        """The lowest version number that can be published."""
+        return first_version(self._weights, owner, name)
+
+    def publish_job(self, name: str, job_id: str, caller: str) -> int:
+        """Make a training's checkpoint a version of a model; the same training is one version only."""
+        card = self.of_job(job_id, "job", caller)
+        stored = self._artifacts.copy(card.source["key"], model_key(caller, name, card.digest))
+        published = Card(**{**asdict(card), "source": dict(stored), "created_at": now()})
+        return self._jobs.publish(caller, name, self.first(caller, name), f"job {job_id}", published.dump())
+
+    def publish_file(self, name: str, data: bytes, facts: FileFacts, caller: str) -> int:
+        """Make an uploaded file a version of a model; the same bytes are one version only."""
+        stored: Stored = self._artifacts.put(model_key(caller, name, facts.digest), data)
+        card = Card(facts.digest, len(data), facts.networks, dict(stored), now())
+        return self._jobs.publish(caller, name, self.first(caller, name), f"file {facts.digest}", card.dump())
+
+    def withdraw(self, model: Model, number: int | None) -> None:
+        """Remove one version of a model, or all; its file goes when no other version has the same."""
+        gone = [number] if number is not None else list(model.versions)
+        if model.owner == EVERYBODY and model.name in self.shipped and 1 in gone:
+            raise Problem(409, f"version 1 of {model.name} came with the service and cannot be removed")
+        self._jobs.withdraw(model.owner, model.name, number)
+        left = {card.digest for version, card in model.versions.items() if version not in gone}
+        for version in gone:
+            if model.versions[version].digest not in left:
+                self._artifacts.remove(model.versions[version].source["key"])
+
+
+def _card_of_file(path: Path) -> Card:
+    data = path.read_bytes()
+    facts = read_facts(data)
+    described = path.with_suffix(".json")
+    card = json.loads(described.read_text()) if described.is_file() else {}
+    source = {"file": path.name, "sha256": facts.digest}
+    return Card(facts.digest, len(data), facts.networks, source, evaluation=card.get("evaluation", card))

@@ -1,0 +1,35 @@
+"""What the broker keeps of a model's version, and where its file lies: shared by those who publish and those who serve."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+EVERYBODY = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One version of a model. `source` is where its file lies: a `file` of the weights folder or a `key` of the store."""
+
+    digest: str
+    bytes: int
+    networks: dict[str, Any]
+    source: dict[str, Any]
+    created_at: str | None = None
+    job: str | None = None
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        """As the broker keeps it."""
+        return json.dumps(asdict(self))
+
+
+def model_key(owner: str, name: str, digest: str) -> str:
+    """Where the file of a version lies."""
+    return f"models/{owner or 'everybody'}/{name}/{digest}.safetensors"
+
+
+def first_version(weights: Path, owner: str, name: str) -> int:
+    """1, or 2 where the weights folder has version 1."""
+    return 2 if owner == EVERYBODY and (weights / f"{name}.safetensors").is_file() else 1

@@ -1,0 +1,105 @@
+"""Webhooks: a job's end told to an address that its caller named, signed as Standard Webhooks (standardwebhooks.com) says.
+
+Only hosts on the operator's list are told, and only at public addresses unless the operator says otherwise: whoever may
+submit jobs must not reach what the service can reach and they cannot.
+"""
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import socket
+import time
+from urllib.parse import urlsplit
+
+import httpx
+
+from service.errors import Problem
+from service.jobs import Job, now
+from service.schemas import JobEnvelope
+from service.settings import Settings
+
+TIMEOUT_S = 10.0
+# Seconds from one attempt to the next; after the last the caller is not told.
+RETRIES_S = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0)
+MAX_URL = 2000
+
+_log = logging.getLogger(__name__)
+
+
+class NotSent(RuntimeError):
+    """The receiver was not told this time."""
+
+
+def check_url(url: str, settings: Settings) -> None:
+    """Raise a Problem if a webhook could never be sent to this address."""
+    if settings.webhook_secret is None or not settings.webhook_hosts:
+        raise Problem(
+            422, "webhooks are off here: the operator must set SDFSRN_WEBHOOK_SECRET and SDFSRN_WEBHOOK_HOSTS", field="webhook_url"
+        )
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https") or parts.username is not None or len(url) > MAX_URL:
+        raise Problem(422, "expected an http or https URL without a user name", field="webhook_url")
+    if not {host, f"{host}:{port}"} & set(settings.webhook_hosts):
+        known = ", ".join(settings.webhook_hosts)
+        raise Problem(422, f"webhooks may go to {known} only", field="webhook_url")
+
+
+def public_addresses(host: str, port: int, *, private: bool) -> list[str]:
+    """The addresses of a host, all of them fit to be told; raises NotSent if one is not public (unless `private` allows it)."""
+    try:
+        found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except OSError as error:
+        raise NotSent(f"{host} has no address: {error}") from error
+    if not private and any(not _is_public(address) for address in found):
+        raise NotSent(f"{host} has an address that is not public")
+    return found
+
+
+def _is_public(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
+        if inner is not None:
+            parsed = inner
+    return parsed.is_global and not parsed.is_multicast
+
+
+def signature(secret: str, message_id: str, timestamp: int, body: str) -> str:
+    """Standard Webhooks' symmetric scheme: v1, and the base64 of HMAC-SHA256 over id, timestamp and body."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = hmac.new(key, f"{message_id}.{timestamp}.{body}".encode(), hashlib.sha256).digest()
+    return "v1," + base64.b64encode(signed).decode()
+
+
+def send(job: Job, settings: Settings) -> None:
+    """Tell the receiver once; raises NotSent unless it answered with 2xx."""
+    assert job.webhook is not None and settings.webhook_secret is not None
+    parts = urlsplit(job.webhook)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    # The address that was looked at is the one that is used: a name may mean another one a moment later.
+    address = public_addresses(str(parts.hostname), port, private=settings.webhook_private)[0]
+    target = httpx.URL(job.webhook).copy_with(host=address)
+    envelope = JobEnvelope.of(job).model_dump(mode="json")
+    body = json.dumps({"type": f"job.{job.status}", "timestamp": now(), "data": envelope})
+    at = int(time.time())
+    headers = {
+        "host": parts.netloc,
+        "content-type": "application/json",
+        "webhook-id": job.id,
+        "webhook-timestamp": str(at),
+        "webhook-signature": signature(settings.webhook_secret, job.id, at, body),
+    }
+    try:
+        with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
+            answer = client.post(target, content=body, headers=headers, extensions={"sni_hostname": parts.hostname})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotSent(f"{type(error).__name__}: {error}") from error
+    if not answer.is_success:
+        raise NotSent(f"the receiver answered {answer.status_code}")

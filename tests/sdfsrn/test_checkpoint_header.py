@@ -1,0 +1,87 @@
+"""What is believed of a checkpoint file, and what is not."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from sdfsrn.checkpoint_header import FORMAT, network_shapes, read_facts
+from sdfsrn.config import WEIGHTS
+from sdfsrn.networks.model import Model, ModelConfig
+from tests.sdfsrn.conftest import TinyTraining
+
+
+@pytest.mark.parametrize("sizes", [(128, 128), (16, 32), (7, 64)])
+def test_the_shapes_are_those_of_the_networks(sizes: tuple[int, int]) -> None:
+    found = {name: tuple(value.shape) for name, value in Model(ModelConfig(*sizes)).state_dict().items()}
+    assert found == network_shapes(*sizes)
+
+
+def test_real_checkpoints_are_believed(tiny_training: TinyTraining) -> None:
+    assert read_facts((WEIGHTS / "default.safetensors").read_bytes()).networks["latent_dim"] == 128
+    assert read_facts(tiny_training.checkpoint.read_bytes()).networks == {"latent_dim": 16, "hidden_dim": 32, "symmetry": "none"}
+
+
+def checkpoint(**metadata: Any) -> bytes:
+    weights = {f"weights.{name}": torch.zeros(shape) for name, shape in network_shapes(8, 16).items()}
+    described = {"format": FORMAT, "model": json.dumps({"latent_dim": 8, "hidden_dim": 16}), **metadata}
+    return save(weights, described)
+
+
+def changed(change: Any) -> bytes:
+    """A good file whose header was changed."""
+    data = checkpoint()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def resize(header: dict[str, Any]) -> None:
+    header["weights.decoder.out.weight"]["shape"] = [16, 1]
+
+
+def overlap(header: dict[str, Any]) -> None:
+    header["state.more"] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+def huge(header: dict[str, Any]) -> None:
+    header["weights.decoder.out.weight"]["data_offsets"] = [0, 1 << 62]
+
+
+def strange(header: dict[str, Any]) -> None:
+    header["weights.decoder.out.weight"] = [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "no safetensors"),
+        (pickle.dumps({"weights": 1}) * 50, "no safetensors"),
+        ((2 << 30).to_bytes(8, "little") + b"{}" * 100, "header"),
+        ((20).to_bytes(8, "little") + b"[1,2,3]" + b" " * 40, "no JSON object"),
+        ((200_000).to_bytes(8, "little") + b"[" * 200_000, "no JSON object"),
+        (save({"a": torch.zeros(1)}), "no checkpoint of format"),
+        (checkpoint(model="{}"), "how large its networks"),
+        (checkpoint(model=json.dumps({"latent_dim": 10**9, "hidden_dim": 16})), "latent_dim must be"),
+        (checkpoint(model=json.dumps({"latent_dim": True, "hidden_dim": 16})), "latent_dim must be"),
+        (checkpoint(model=json.dumps({"latent_dim": 8, "hidden_dim": 16, "symmetry": "x"})), "symmetry"),
+        (checkpoint(model=json.dumps({"latent_dim": 9, "hidden_dim": 16})), "expected a float of"),
+        (checkpoint() + b"more", "fill the file"),
+        (checkpoint()[:-4], "fill the file"),
+        (changed(resize), "expected a float of"),
+        (changed(overlap), "overlap"),
+        (changed(huge), "not described|expected a float"),
+        (changed(strange), "not described"),
+        (changed(lambda header: header.pop("weights.decoder.out.bias")), "lacks"),
+    ],
+)
+def test_whatever_else_is_refused_with_a_reason(data: bytes, reason: str, tmp_path: Path) -> None:
+    del tmp_path
+    with pytest.raises(ValueError, match=reason):
+        read_facts(data)

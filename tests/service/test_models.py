@@ -1,0 +1,115 @@
+"""Train, publish, infer by name: the model registry over real HTTP."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sdfsrn.config import WEIGHTS
+from tests.conftest import SMALL_TRAINING, Stack
+
+DEFAULT = WEIGHTS / "default.safetensors"
+
+
+@pytest.fixture(scope="module")
+def published(stack: Stack) -> dict[str, Any]:
+    """A training that was published as `small`."""
+    job = stack.client.post("/v1/trainings", json={**SMALL_TRAINING, "publish_as": "small"}).json()
+    ended = stack.ended(job["id"])
+    assert ended["status"] == "succeeded", ended
+    return ended
+
+
+def reconstruct(client: httpx.Client, photo: bytes, model: str) -> httpx.Response:
+    fields = {"size": "32", "views": '{"count": 1}', "model": model}
+    return client.post("/v1/reconstructions", files={"image": photo}, data=fields, headers={"Prefer": "wait=30"})
+
+
+def test_a_training_is_published_and_used_by_name(stack: Stack, published: dict[str, Any], photo: bytes) -> None:
+    assert published["published"] == {"name": "small", "version": 1}
+    card = stack.client.get("/v1/models/small").json()
+    assert (card["version"], card["versions"], card["shared"]) == (1, [1], True)
+    version = stack.client.get("/v1/models/small/versions/1").json()
+    assert version["job"] == published["id"] and version["evaluation"]["n_shapes"] == 4
+    answer = reconstruct(stack.client, photo, "small")
+    # four passes over four shapes teach little: what counts is whose model it was
+    assert answer.json()["model"] == {"name": "small", "version": 1}
+    assert answer.json()["provenance"]["model_digest"] == version["digest"]
+
+
+def test_its_artifacts_may_go_and_the_model_stays(stack: Stack, photo: bytes) -> None:
+    job = stack.client.post("/v1/trainings", json={**SMALL_TRAINING, "publish_as": "kept"}).json()
+    stack.ended(job["id"])
+    assert stack.client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    answer = reconstruct(stack.client, photo, "kept")
+    assert "was removed" not in str(answer.json()["error"])
+    assert answer.json()["provenance"]["model_digest"]
+
+
+def test_versions_count_up_and_the_same_source_is_one(stack: Stack, published: dict[str, Any]) -> None:
+    again = stack.client.post("/v1/models/other/versions", json={"job": published["id"]})
+    assert (again.status_code, again.json()["version"]) == (201, 1)
+    assert again.headers["location"] == "/v1/models/other/versions/1"
+    assert stack.client.post("/v1/models/other/versions", json={"job": published["id"]}).json()["version"] == 1
+    data = DEFAULT.read_bytes()
+    headers = {"Content-Type": "application/octet-stream"}
+    uploaded = stack.client.post("/v1/models/other/versions", content=data, headers=headers)
+    assert (uploaded.status_code, uploaded.json()["version"]) == (201, 2), uploaded.text
+    assert uploaded.json()["digest"] == hashlib.sha256(data).hexdigest()
+    assert stack.client.get("/v1/models/other").json()["version"] == 2
+
+
+def test_aliases_name_versions(stack: Stack, published: dict[str, Any], photo: bytes) -> None:
+    for source in (published["id"],):
+        stack.client.post("/v1/models/aliased/versions", json={"job": source})
+    stack.client.post(
+        "/v1/models/aliased/versions", content=DEFAULT.read_bytes(), headers={"Content-Type": "application/octet-stream"}
+    )
+    put = stack.client.put("/v1/models/aliased/aliases/good", json={"version": 2})
+    assert put.json()["aliases"] == {"good": 2}
+    for asked, version in (("aliased@good", 2), ("aliased@1", 1), ("aliased", 2)):
+        assert reconstruct(stack.client, photo, asked).json()["model"]["version"] == version
+    assert stack.client.put("/v1/models/aliased/aliases/good", json={"version": 9}).status_code == 404
+    assert stack.client.put("/v1/models/aliased/aliases/7", json={"version": 1}).status_code == 422
+    assert stack.client.delete("/v1/models/aliased/versions/2").status_code == 204
+    assert stack.client.get("/v1/models/aliased").json()["aliases"] == {}, "its alias went with it"
+    assert reconstruct(stack.client, photo, "aliased@good").status_code == 422
+    assert stack.client.delete("/v1/models/aliased").status_code == 204
+    assert stack.client.get("/v1/models/aliased").status_code == 404
+    assert not list((stack.data / "artifacts" / "models" / "everybody" / "aliased").glob("*"))
+
+
+def test_default_came_with_the_service(stack: Stack) -> None:
+    assert stack.client.get("/v1/models/default").json()["versions"] == [1]
+    assert stack.client.delete("/v1/models/default").status_code == 409
+    assert stack.client.delete("/v1/models/default/versions/1").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"\x80\x04}q\x00.", "application/octet-stream", 422),
+        ((2 << 30).to_bytes(8, "little"), "application/octet-stream", 422),
+        (b"{}", "application/json", 422),
+        (b'{"job": "nope"}', "application/json", 422),
+        (b"x", "text/plain", 415),
+    ],
+)
+def test_nothing_else_is_published(stack: Stack, content: bytes, kind: str, status: int) -> None:
+    answer = stack.client.post("/v1/models/bad/versions", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == status and answer.json()["errors"], answer.text
+    assert stack.client.get("/v1/models/bad").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["..", "A", "a/b", "%2e%2e", "a" * 65, "-a", "%00", "%0a"])
+def test_names_that_cannot_be(stack: Stack, name: str) -> None:
+    answer = stack.client.put(f"/v1/models/{name}/aliases/x", json={"version": 1})
+    assert answer.status_code in (404, 405, 422), answer.text
+
+
+def test_a_name_keeps_its_files_in_its_own_folder(stack: Stack, published: dict[str, Any]) -> None:
+    assert published["published"]
+    folder: Path = stack.data / "artifacts" / "models" / "everybody" / "small"
+    assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
