@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo up test test-all lint weights bench deploy-test clean
+.PHONY: demo up test test-all lint weights bench fault-test deploy-test clean
 
 # A virtual environment with pinned packages. torch by itself first: nothing else may choose another one.
 $(VENV)/.installed: pyproject.toml docker/constraints.txt
@@ -41,6 +41,10 @@ weights: $(VENV)/.installed
 # Every claim of speed and quality, measured; half an hour, or under two minutes with QUICK=1.
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick)
+
+# Kill, stop, fill and confuse a running service in every phase of its jobs, and count what became of them; ten minutes.
+fault-test: $(VENV)/.installed
+	$(BIN)/python -m tests.faults
 
 # The compose stack for real: build, start, reconstruct, train, restart the broker, take down. Needs a Docker engine.
 deploy-test: $(VENV)/.installed

@@ -79,11 +79,14 @@ class Artifacts:
 
         return pieces()
 
-    def fetch(self, key: str, path: Path) -> None:
-        """Copy a file from the store to a local path."""
+    def fetch(self, key: str, path: Path) -> str:
+        """Copy a file from the store to a local path; its SHA-256."""
+        digest = hashlib.sha256()
         with path.open("wb") as target:
             for chunk in self.chunks(key):
+                digest.update(chunk)
                 target.write(chunk)
+        return digest.hexdigest()
 
     def job_ids(self) -> list[str]:
         """The jobs that have anything in the store."""

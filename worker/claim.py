@@ -72,6 +72,10 @@ class Claim:
         except redis.RedisError as error:
             _log.warning("progress of job %s was not heard: %s", self.job.id, error)
 
+    def log(self, message: str, level: str) -> None:
+        """Say something to those who follow the job."""
+        self._insist(lambda: self._jobs.log(self.job, message, level))
+
     def checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name a stored checkpoint in the record; a job that goes on elsewhere goes on from there."""
         if not self._insist(lambda: self._jobs.checkpoint(self.job, checkpoint)):

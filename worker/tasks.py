@@ -103,7 +103,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     method = job.params["method"]
     dataset = {name: value for name, value in job.params["dataset"].items() if name != "type"}
     data = SyntheticData(**{**dataset, "families": tuple(dataset["families"])})
-    start = _fetched(job.checkpoint, folder.with_suffix(".resume")) if job.checkpoint else None
+    start = _resumed(claim, folder.with_suffix(".resume"))
     parent = _fetched(job.source, folder.with_suffix(".parent")) if job.source and not start else None
     last_key = job.checkpoint["key"] if job.checkpoint else None
 
@@ -167,15 +167,32 @@ def _model(job: Job) -> Reconstructor:
     return _models[digest]
 
 
+def _resumed(claim: Claim, path: Path) -> Path | None:
+    """The checkpoint that a job has left so far; one that is damaged or gone costs the steps, not the job."""
+    if claim.job.checkpoint is None:
+        return None
+    try:
+        return _fetched(claim.job.checkpoint, path)
+    except ValueError as error:
+        _log.warning("job %s begins anew: %s", claim.job.id, error)
+        claim.log(f"the training begins anew: {error}", "warning")
+        return None
+
+
 def _fetched(source: dict[str, Any], path: Path) -> Path:
-    """A checkpoint as a local file: one served by name lies here already, a job's comes from the store."""
+    """A checkpoint as a local file: one of the weights folder lies here already, others come from the store.
+
+    Raises ValueError if it is gone, or is not what was stored.
+    """
     if "file" in source:
         return _settings.weights / str(source["file"])
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _artifacts.fetch(source["key"], path)
+        digest = _artifacts.fetch(source["key"], path)
     except FileNotFoundError:
         raise ValueError(f"the checkpoint {source['key']} was removed") from None
+    if digest != source["sha256"]:
+        raise ValueError(f"the checkpoint {source['key']} is damaged: its digest is not the one that was stored")
     return path
 
 

@@ -1,0 +1,339 @@
+"""What can go wrong, done to a running service, and what became of its jobs.
+
+A scenario submits jobs, harms the service in the middle of them and says how long the harm was felt. Afterwards every job that
+was accepted must have ended once, and nothing may lie in the store that no record names.
+"""
+
+import contextlib
+import io
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import redis
+from PIL import Image, ImageDraw
+
+from service.jobs import ENDED, Job
+from service.keeper import Keeper
+from service.queue import RECONSTRUCTION, TRAINING, Queue
+from tests.conftest import Stack
+
+BESIDE = 7  # small reconstructions that every scenario has beside the job that it is about
+SETTLED_WITHIN_S = 150.0
+LONG_TRAINING = {
+    "dataset": {"n_shapes": 40},
+    "config": {"epochs": 60, "checkpoint_every": 5, "n_rays": 32, "n_samples": 8, "learning_rate": 1e-5},
+}
+LONG_PICTURES = {"size": "256", "views": json.dumps({"count": 200})}
+
+
+@dataclass
+class Result:
+    """What came of one scenario."""
+
+    name: str
+    jobs: int = 0
+    lost: int = 0
+    doubled: int = 0
+    orphans: int = 0
+    recovery_s: float | None = None
+    statuses: dict[str, int] = field(default_factory=dict)
+    remark: str = ""
+
+
+class Field:
+    """A running service that is to suffer, and what was asked of it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.accepted: list[str] = []
+        self._picture = _picture()
+
+    def small(self, count: int = BESIDE) -> None:
+        """Small reconstructions, whatever becomes of them."""
+        for _ in range(count):
+            self.submit_picture({"size": "32", "views": json.dumps({"count": 1})})
+
+    def submit_picture(self, fields: dict[str, str]) -> str:
+        """A reconstruction; its id."""
+        return self._accept(lambda: self.stack.client.post("/v1/reconstructions", files={"image": self._picture}, data=fields))
+
+    def submit_training(self, plan: dict[str, Any] | None = None) -> str:
+        """A training; its id."""
+        return self._accept(lambda: self.stack.client.post("/v1/trainings", json=plan or LONG_TRAINING))
+
+    def record(self, job_id: str) -> Job:
+        """The job's record, also while the API is away."""
+        found = self.stack.jobs().get(job_id)
+        assert found is not None
+        return found
+
+    def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> float:
+        """Wait, looking often, through whatever fails meanwhile; how long it took."""
+        start = time.monotonic()
+        while time.monotonic() - start < seconds:
+            with contextlib.suppress(redis.RedisError, httpx.HTTPError, AssertionError, psutil.Error):
+                if holds():
+                    return time.monotonic() - start
+            time.sleep(0.02)
+        raise TimeoutError(f"not within {seconds} s")
+
+    def until_phase(self, job_id: str, phase: str) -> None:
+        """Wait until a job is in a phase."""
+        self.until(
+            lambda: (job := self.record(job_id)).status == "queued" if phase == "queued" else job.progress.get("phase") == phase
+        )
+
+    def process(self, command: str) -> psutil.Process:
+        """The service's process whose command line holds this."""
+        family = psutil.Process(self.stack.process.pid).children(recursive=True)
+        return next(process for process in family if command in " ".join(process.cmdline()))
+
+    def _accept(self, send: Callable[[], httpx.Response]) -> str:
+        answer = send()
+        assert answer.status_code == 202, answer.text
+        self.accepted.append(answer.json()["id"])
+        return self.accepted[-1]
+
+
+def settle(harmed: Field, result: Result) -> None:
+    """Wait for all jobs to end, sweep, and count."""
+    records: dict[str, Job] = {}
+
+    def all_ended() -> bool:
+        records.update({job_id: harmed.record(job_id) for job_id in harmed.accepted})
+        return all(job.ended for job in records.values())
+
+    with contextlib.suppress(TimeoutError):
+        harmed.until(all_ended, SETTLED_WITHIN_S)
+    jobs = harmed.stack.jobs()
+    ends = {job_id: [event.kind for event in jobs.events(job_id)].count("end") for job_id in harmed.accepted}
+    result.jobs = len(harmed.accepted)
+    result.lost = sum(job_id not in records or records[job_id].status not in ENDED for job_id in harmed.accepted)
+    result.doubled = sum(count > 1 for count in ends.values())
+    for job in records.values():
+        result.statuses[job.status] = result.statuses.get(job.status, 0) + 1
+    result.orphans = _orphans(harmed.stack, records)
+
+
+def _orphans(stack: Stack, records: dict[str, Job]) -> int:
+    """Files that are nobody's after the keeper's sweep, and scratch folders of jobs that ended."""
+    keeper = Keeper(stack.settings())
+    keeper.sweep(age_s=0)
+    while keeper._unswept:
+        keeper.sweep(age_s=0)
+    named = {file["key"] for job in records.values() for file in job.files}
+    found = [key for job_id in records for key in keeper._artifacts.keys(job_id)]
+    left = [key for key in found if key not in named and key.split("/")[2] != "input"]
+    scratch = [path for path in (stack.data / "scratch").glob("*") if path.name.split("-")[0] in records]
+    return len(left) + len(scratch)
+
+
+def kill(victim: str, phase: str) -> Callable[[Field], float]:
+    """kill -9 of a process while a job is in a phase."""
+
+    def scenario(harmed: Field) -> float:
+        is_training = phase in ("data", "training", "evaluation", "training queued")
+        queue = TRAINING if is_training else RECONSTRUCTION
+        job_id = harmed.submit_training() if is_training else harmed.submit_picture(LONG_PICTURES)
+        if phase.endswith("queued"):
+            harmed.until_phase(job_id, "rendering" if queue == RECONSTRUCTION else "training")
+            job_id = harmed.submit_training() if is_training else harmed.submit_picture(LONG_PICTURES)
+            harmed.small()
+        else:
+            harmed.small()
+            harmed.until_phase(job_id, phase)
+        return strike(harmed, victim, queue)
+
+    return scenario
+
+
+def strike(harmed: Field, victim: str, queue: str) -> float:
+    """Kill one process; seconds until its work goes on."""
+    stack = harmed.stack
+    records = [harmed.record(job_id) for job_id in harmed.accepted]
+    held = [job for job in records if job.status == "running" and job.queue == queue]
+    process = {
+        "child": lambda: stack.worker_child(queue),
+        "worker": lambda: stack.worker(queue),
+        "API": lambda: harmed.process("service.serve"),
+        "broker": lambda: harmed.process("--unixsocket"),
+        "keeper": lambda: harmed.process("service.keeper"),
+    }[victim]()
+    process.kill()
+    if victim == "API":
+        return harmed.until(lambda: stack.client.get("/healthz").status_code == 200)
+    if victim == "broker":
+        time.sleep(0.5)
+        return 0.5 + harmed.until(lambda: stack.client.get("/readyz").json()["broker"] == "ok")
+    if victim == "keeper":
+        time.sleep(0.5)
+        return 0.5 + harmed.until(lambda: bool(harmed.process("service.keeper")))
+    return harmed.until(lambda: all((now := harmed.record(job.id)).ended or now.attempt > job.attempt for job in held))
+
+
+def broker_gone(harmed: Field) -> float:
+    """The broker answers nobody for thirty seconds."""
+    job_id = harmed.submit_training()
+    harmed.small()
+    harmed.until_phase(job_id, "training")
+    broker = harmed.process("--unixsocket")
+    broker.send_signal(signal.SIGSTOP)
+    time.sleep(30)
+    broker.send_signal(signal.SIGCONT)
+    return harmed.until(lambda: harmed.stack.client.get("/readyz").status_code == 200)
+
+
+def worker_stopped(harmed: Field) -> float:
+    """A worker sleeps for longer than its lease and wakes up believing that it still owns its job."""
+    job_id = harmed.submit_training()
+    harmed.small()
+    harmed.until_phase(job_id, "training")
+    sleepers = [harmed.stack.worker(TRAINING), harmed.stack.worker_child(TRAINING)]
+    for process in sleepers:
+        process.send_signal(signal.SIGSTOP)
+    harmed.until(lambda: harmed.record(job_id).status == "queued", 30)
+    for process in sleepers:
+        process.send_signal(signal.SIGCONT)
+    return harmed.until(lambda: harmed.record(job_id).attempt == 2)
+
+
+def worker_ends(harmed: Field) -> float:
+    """SIGTERM: the training leaves a checkpoint and is taken over; it is no loss."""
+    job_id = harmed.submit_training()
+    harmed.small()
+    harmed.until_phase(job_id, "training")
+    harmed.stack.worker(TRAINING).terminate()
+    took = harmed.until(lambda: harmed.record(job_id).attempt == 2)
+    assert harmed.record(job_id).checkpoint is not None
+    assert harmed.stack.jobs()._redis.hget(f"sdfsrn:job:{job_id}", "losses") is None
+    return took
+
+
+def disk_full(harmed: Field) -> None:
+    """No file of a worker may grow any more while it stores its artifacts."""
+    victims = [harmed.stack.worker_child(queue) for queue in (TRAINING, RECONSTRUCTION)]
+    before = [victim.rlimit(psutil.RLIMIT_FSIZE) for victim in victims]
+    for victim in victims:
+        victim.rlimit(psutil.RLIMIT_FSIZE, (4096, before[0][1]))
+    harmed.small()
+    job_id = harmed.submit_training(
+        {**LONG_TRAINING, "dataset": {"n_shapes": 2}, "config": {**LONG_TRAINING["config"], "epochs": 2}}
+    )
+    harmed.until(lambda: all(harmed.record(each).ended for each in harmed.accepted))
+    error = harmed.record(job_id).error or {}
+    assert "cannot store" in error.get("detail", "") or "large" in error.get("detail", ""), error
+    for victim, limits in zip(victims, before, strict=True):
+        victim.rlimit(psutil.RLIMIT_FSIZE, limits)
+
+
+def corrupt_checkpoint(harmed: Field) -> float:
+    """The checkpoint to go on from is damaged on the disk: the training begins anew, and says so."""
+    job_id = harmed.submit_training()
+    harmed.small()
+    harmed.until(lambda: harmed.record(job_id).checkpoint is not None)
+    harmed.stack.worker_child(TRAINING).kill()
+    checkpoint = harmed.record(job_id).checkpoint
+    assert checkpoint is not None
+    path = harmed.stack.data / "artifacts" / checkpoint["key"]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    took = harmed.until(lambda: harmed.record(job_id).attempt == 2)
+    harmed.until(lambda: any(event.kind == "log" for event in harmed.stack.jobs().events(job_id)))
+    return took
+
+
+def delivered_twice(harmed: Field) -> None:
+    """Every wake-up message arrives fifty times more."""
+    queue = Queue(harmed.stack.settings())
+    job_id = harmed.submit_training({**LONG_TRAINING, "config": {**LONG_TRAINING["config"], "epochs": 5}})
+    harmed.small()
+    for _ in range(50):
+        queue.wake(TRAINING, job_id)
+        queue.wake(RECONSTRUCTION, harmed.accepted[-1])
+    queue.close()
+
+
+def kills_every_worker(harmed: Field) -> None:
+    """A job whose worker dies each time it is tried ends, failed, with a reason."""
+    plan = {**LONG_TRAINING, "config": {**LONG_TRAINING["config"], "checkpoint_every": 1000, "epochs": 2000}}
+    job_id = harmed.submit_training(plan)
+    harmed.small()
+    for attempt in (1, 2, 3):
+        harmed.until(lambda attempt=attempt: (job := harmed.record(job_id)).attempt == attempt and job.status == "running")  # type: ignore[misc]
+        harmed.until_phase(job_id, "training")
+        harmed.stack.worker_child(TRAINING).kill()
+    harmed.until(lambda: harmed.record(job_id).ended)
+    job = harmed.record(job_id)
+    assert job.status == "failed" and "3 times" in str(job.error), job
+
+
+def clock_set_back(harmed: Field) -> float | None:
+    """The API and the keeper start again an hour earlier (needs libfaketime)."""
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        raise NotDone("libfaketime is not installed")
+    job_id = harmed.submit_training()
+    harmed.small()
+    harmed.until_phase(job_id, "training")
+    environment = harmed.process("service.keeper").environ() | {"LD_PRELOAD": str(library), "FAKETIME": "-1h"}
+    environment["SDFSRN_PARENT_PID"] = str(psutil.Process().pid)
+    second = subprocess.Popen([psutil.Process().exe(), "-m", "service.keeper"], env=environment)
+    harmed.stack.worker_child(TRAINING).kill()
+    took = harmed.until(lambda: harmed.record(job_id).attempt == 2)
+    second.kill()
+    second.wait()
+    return took
+
+
+def deaf_webhook(harmed: Field) -> float:
+    """A receiver takes the connection and never answers; a worker is lost at the same time."""
+    with socket.socket() as receiver:
+        receiver.bind(("127.0.0.1", int(DEAF_PORT)))
+        receiver.listen(64)
+        for _ in range(BESIDE):
+            harmed.submit_picture({"size": "32", "webhook_url": f"http://127.0.0.1:{DEAF_PORT}/"})
+        job_id = harmed.submit_training()
+        harmed.until_phase(job_id, "training")
+        return strike(harmed, "child", TRAINING)
+
+
+DEAF_PORT = "18431"
+
+
+class NotDone(RuntimeError):
+    """The scenario cannot be played on this machine."""
+
+
+def scenarios() -> Iterator[tuple[str, Callable[[Field], float | None]]]:
+    """All of them, by name."""
+    for victim in ("child", "worker", "API", "broker"):
+        for phase in ("training queued", "training", "evaluation", "queued", "rendering"):
+            yield f"kill -9 of the {victim}, job in phase {phase}", kill(victim, phase)
+    yield "kill -9 of the keeper, job in phase training", kill("keeper", "training")
+    yield "broker gone for 30 s", broker_gone
+    yield "worker stopped beyond its lease, then woken", worker_stopped
+    yield "SIGTERM to the worker", worker_ends
+    yield "disk full while artifacts are written", disk_full
+    yield "corrupt checkpoint", corrupt_checkpoint
+    yield "messages delivered fifty times", delivered_twice
+    yield "a job that kills its worker every time", kills_every_worker
+    yield "clock set back an hour", clock_set_back
+    yield "webhook receiver that never answers", deaf_webhook
+
+
+def _picture() -> bytes:
+    image = Image.new("RGBA", (96, 96))
+    ImageDraw.Draw(image).rectangle((20, 30, 70, 66), fill=(180, 120, 60, 255))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
