@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,11 @@ class Client:
                 with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=_event_headers(after)) as answer:
                     if not answer.is_success:
                         answer.read()
-                    _check(answer)
+                    _check(answer, away=True)
+                    lost.forget()
                     lines = _EventLines()
                     for line in answer.iter_lines():
                         if event := lines.take(line):
-                            lost.forget()
                             after = event.id
                             yield event
                             if event.kind == "end":
@@ -153,7 +153,7 @@ class Client:
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """What a job made."""
-        return [Artifact(**each) for each in self._ask("GET", f"/v1/jobs/{job_id}/artifacts").json()]
+        return [_artifact(each) for each in self._ask("GET", f"/v1/jobs/{job_id}/artifacts").json()]
 
     def fetch(self, job_id: str, folder: Path) -> list[Path]:
         """Write all artifacts of a job into a folder; each file is there whole, with the right digest, or not at all."""
@@ -162,10 +162,15 @@ class Client:
 
     def _download(self, artifact: Artifact, folder: Path) -> Path:
         target = _Target(artifact, folder)
-        with self._http.stream("GET", artifact.href) as answer, target:
-            _check(answer)
-            for chunk in answer.iter_bytes():
-                target.write(chunk)
+        try:
+            with target, self._http.stream("GET", artifact.href) as answer:
+                if not answer.is_success:
+                    answer.read()
+                _check(answer)
+                for chunk in answer.iter_bytes():
+                    target.write(chunk)
+        except httpx.TransportError as error:
+            raise _unreachable(error, self._http.base_url) from error
         return target.path
 
     def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
@@ -233,11 +238,11 @@ class AsyncClient:
                 async with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=_event_headers(after)) as answer:
                     if not answer.is_success:
                         await answer.aread()
-                    _check(answer)
+                    _check(answer, away=True)
+                    lost.forget()
                     lines = _EventLines()
                     async for line in answer.aiter_lines():
                         if event := lines.take(line):
-                            lost.forget()
                             after = event.id
                             yield event
                             if event.kind == "end":
@@ -253,7 +258,7 @@ class AsyncClient:
 
     async def artifacts(self, job_id: str) -> list[Artifact]:
         """What a job made."""
-        return [Artifact(**each) for each in (await self._ask("GET", f"/v1/jobs/{job_id}/artifacts")).json()]
+        return [_artifact(each) for each in (await self._ask("GET", f"/v1/jobs/{job_id}/artifacts")).json()]
 
     async def fetch(self, job_id: str, folder: Path) -> list[Path]:
         """Write all artifacts of a job into a folder; each file is there whole, with the right digest, or not at all."""
@@ -262,11 +267,16 @@ class AsyncClient:
 
     async def _download(self, artifact: Artifact, folder: Path) -> Path:
         target = _Target(artifact, folder)
-        with target:
-            async with self._http.stream("GET", artifact.href) as answer:
-                _check(answer)
-                async for chunk in answer.aiter_bytes():
-                    target.write(chunk)
+        try:
+            with target:
+                async with self._http.stream("GET", artifact.href) as answer:
+                    if not answer.is_success:
+                        await answer.aread()
+                    _check(answer)
+                    async for chunk in answer.aiter_bytes():
+                        target.write(chunk)
+        except httpx.TransportError as error:
+            raise _unreachable(error, self._http.base_url) from error
         return target.path
 
     async def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
@@ -375,14 +385,20 @@ def _as_job(envelope: dict[str, Any]) -> Job:
     )
 
 
+def _artifact(described: dict[str, Any]) -> Artifact:
+    return Artifact(**{each.name: described[each.name] for each in fields(Artifact)})
+
+
 def _unreachable(error: Exception, url: httpx.URL) -> ServiceError:
     return ServiceError(f"no service answers at {url} ({error}); `make up` starts one")
 
 
-def _check(answer: httpx.Response) -> httpx.Response:
-    """The answer, if the service did not refuse."""
+def _check(answer: httpx.Response, *, away: bool = False) -> httpx.Response:
+    """The answer, if the service did not refuse; one that cannot serve just now counts as lost if it may be `away`."""
     if answer.is_success:
         return answer
+    if away and answer.status_code in (502, 503, 504):
+        raise httpx.ReadError(f"{answer.status_code} {answer.reason_phrase}")
     try:
         problem = answer.json()
     except ValueError:

@@ -99,6 +99,8 @@ def _decode(data: bytes, field: str) -> Image.Image:
         if max(opened.size) > STORED_SIDE:  # before anything copies the picture
             eight_bit.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.BOX)
         return ImageOps.exif_transpose(eight_bit)
+    except MemoryError:
+        raise  # no fault of the file's
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise ImageError(field, f"the file is damaged or cut off: {error}") from error
 

@@ -1,15 +1,18 @@
 """What strangers send is decoded in child processes, under limits of memory and time: never in the API's own.
 
-A child that is killed, by us or by the kernel, is replaced; the request that did it is refused.
+A child that is killed at its work, by us or by the kernel, is replaced, and the request that did it refused; a pool that breaks is
+replaced as a whole.
 """
 
 import asyncio
+import logging
 import multiprocessing
 import resource
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as DecodingTimeout
 from typing import Any
 
+import psutil
 from pebble import ProcessExpired, ProcessPool
 
 from sdfsrn.checkpoint_header import FileFacts, read_facts
@@ -18,15 +21,17 @@ from service import lifeline
 from service.errors import Problem, problem_of_image
 
 CHILDREN = 2
-MEMORY = 1_500_000_000  # bytes of address space; 40 megapixels take 0.5 GB
+MEMORY = 1_500_000_000  # bytes of address space beyond what an idle child has; 40 megapixels take 0.5 GB
 SECONDS = 20.0
+
+_log = logging.getLogger(__name__)
 
 
 class Decoders:
     """A pool of children, warm after the first use."""
 
     def __init__(self) -> None:
-        self._pool: Any = ProcessPool(CHILDREN, initializer=_prepare, context=multiprocessing.get_context("spawn"))
+        self._pool = _new_pool()
 
     def warm(self) -> None:
         """Start the children before the first picture comes."""
@@ -53,19 +58,33 @@ class Decoders:
         self._pool.stop()
         self._pool.join()
 
-    async def _run(self, work: Callable[..., Any], *args: Any, field: str) -> Any:
-        future = self._pool.schedule(work, args=args, timeout=SECONDS)
+    def _schedule(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         try:
-            return await asyncio.wrap_future(future)
+            return self._pool.schedule(work, args=args, timeout=SECONDS)
+        except RuntimeError:  # a child died while it was idle: pebble gives up the whole pool
+            _log.warning("the decoding processes are replaced")
+            self._pool.stop()
+            self._pool = _new_pool()
+            return self._pool.schedule(work, args=args, timeout=SECONDS)
+
+    async def _run(self, work: Callable[..., Any], *args: Any, field: str) -> Any:
+        try:
+            return await asyncio.wrap_future(self._schedule(work, args))
         except DecodingTimeout:
             raise Problem(422, f"the file takes more than {SECONDS:.0f} s to decode; send a simpler one", field=field) from None
         except (ProcessExpired, MemoryError):
             raise Problem(422, "the file takes too much memory to decode; send a smaller one", field=field) from None
 
 
+def _new_pool() -> Any:
+    return ProcessPool(CHILDREN, initializer=_prepare, context=multiprocessing.get_context("spawn"))
+
+
 def _prepare() -> None:
     lifeline.end_with_parent()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    # numpy's and scipy's thread pools reserve address space by the core: what is there already does not count
+    limit = psutil.Process().memory_info().vms + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _nothing() -> None:

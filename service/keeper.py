@@ -57,6 +57,7 @@ class Keeper:
         self._last_look = time.monotonic()
         self._last_sweep = 0.0
         self._unswept: list[str] = []
+        self._sending: set[str] = set()
         self._senders = ThreadPoolExecutor(WEBHOOKS_AT_ONCE, thread_name_prefix="webhook")
 
     def run(self) -> None:
@@ -116,12 +117,15 @@ class Keeper:
 
         The next attempt is written down before this one is made, so a crash costs a repetition and never the message.
         """
-        for job_id in self._jobs.webhooks_due(WEBHOOKS_AT_ONCE):
+        for job_id in self._jobs.webhooks_due(WEBHOOKS_AT_ONCE - len(self._sending)):
+            if job_id in self._sending:
+                continue
             job = self._jobs.get(job_id)
             tries = self._jobs.try_webhook_again(job_id, RETRY_AT_LEAST_S)
             if job is None or job.webhook is None or self._settings.webhook_secret is None:
                 self._jobs.webhook_done(job_id)
             else:
+                self._sending.add(job_id)
                 self._senders.submit(self._send, job, tries)
 
     def _send(self, job: Job, tries: int) -> None:
@@ -140,6 +144,10 @@ class Keeper:
                     self._jobs.try_webhook_at(job.id, wait_s)
             except redis.RedisError as error:
                 _log.warning("the broker does not answer: %s", error)
+            except Exception:
+                _log.exception("the webhook of job %s", job.id)
+            finally:
+                self._sending.discard(job.id)
 
     def sweep(self, age_s: float = SWEEP_AGE_S) -> None:
         """Remove files older than `age_s` that no record names: half a second's worth, the next call goes on from there."""

@@ -26,6 +26,7 @@ TIMEOUT_S = 10.0
 RETRIES_S = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0)
 MAX_URL = 2000
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _log = logging.getLogger(__name__)
 
 
@@ -40,13 +41,14 @@ def check_url(url: str, settings: Settings) -> None:
             422, "webhooks are off here: the operator must set SDFSRN_WEBHOOK_SECRET and SDFSRN_WEBHOOK_HOSTS", field="webhook_url"
         )
     try:
+        httpx.URL(url)  # stricter about control characters than urlsplit
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         host, port = None, None
     if not host or parts.scheme not in ("http", "https") or parts.username is not None or len(url) > MAX_URL:
         raise Problem(422, "expected an http or https URL without a user name", field="webhook_url")
-    if not {host, f"{host}:{port}"} & set(settings.webhook_hosts):
+    if not {host, f"{host}:{port}"} & {each.lower() for each in settings.webhook_hosts}:
         known = ", ".join(settings.webhook_hosts)
         raise Problem(422, f"webhooks may go to {known} only", field="webhook_url")
 
@@ -68,6 +70,8 @@ def _is_public(address: str) -> bool:
         inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
         if inner is not None:
             parsed = inner
+        elif parsed in _NAT64:
+            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
     return parsed.is_global and not parsed.is_multicast
 
 
@@ -79,7 +83,7 @@ def signature(secret: str, message_id: str, timestamp: int, body: str) -> str:
 
 
 def send(job: Job, settings: Settings) -> None:
-    """Tell the receiver once; raises NotSent unless it answered with 2xx."""
+    """Tell the receiver once; raises NotSent unless it answered with 2xx. Of its answer the status alone is read."""
     assert job.webhook is not None and settings.webhook_secret is not None
     parts = urlsplit(job.webhook)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -98,8 +102,10 @@ def send(job: Job, settings: Settings) -> None:
     }
     try:
         with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
-            answer = client.post(target, content=body, headers=headers, extensions={"sni_hostname": parts.hostname})
+            extensions = {"sni_hostname": parts.hostname}
+            with client.stream("POST", target, content=body, headers=headers, extensions=extensions) as answer:
+                status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NotSent(f"{type(error).__name__}: {error}") from error
-    if not answer.is_success:
-        raise NotSent(f"the receiver answered {answer.status_code}")
+    if not 200 <= status < 300:
+        raise NotSent(f"the receiver answered {status}")

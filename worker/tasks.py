@@ -7,7 +7,7 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def work(job: Job) -> None:
 
 def _work(job: Job) -> None:
     _log.info("job %s, attempt %s", job.id, job.attempt)
+    _remove_leftovers()
     with Claim(_settings, _jobs, job) as claim, _scratch(job) as folder:
         try:
             outcome = _RUNNERS[job.type](claim, folder)
@@ -112,7 +113,8 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         stored = _artifacts.put_file(job_key(job.id, job.fence, f"resume-{step:08d}.safetensors"), path)
         claim.checkpoint({**stored, "step": step})
         if last_key and last_key != stored["key"]:
-            _artifacts.remove(last_key)
+            with suppress(OSError):  # then the keeper removes it
+                _artifacts.remove(last_key)
         last_key = stored["key"]
 
     metrics = trainer(method)(
@@ -250,7 +252,7 @@ def _scratch(job: Job) -> Iterator[Path]:
 
 
 def _remove_leftovers() -> None:
-    """Remove the scratch folders of claims that nobody holds: their process was killed."""
+    """Remove the scratch folders of claims that nobody holds, or no longer: their process was killed."""
     root = _settings.data / "scratch"
     for folder in root.iterdir() if root.is_dir() else ():
         job_id, _, fence = folder.name.partition("-")

@@ -213,18 +213,18 @@ function commands.lose(id, fence, beat, at, epoch, limit, problem)
   if not seen[3] then redis.call('SREM', 'sdfsrn:running', id) return 'gone' end
   if seen[1] ~= fence or (seen[2] or '') ~= beat then return 'alive' end
   if seen[3] == 'cancelling' then finish(id, 'cancelled', at, epoch) return 'cancelled' end
+  if seen[3] == 'pausing' then
+    redis.call('HINCRBY', job(id), 'fence', 1)
+    let_go(id)
+    turn(id, 'paused')
+    return 'paused'
+  end
   local losses = tonumber(seen[6] or 0)
   if tonumber(seen[4] or -1) <= tonumber(seen[5]) then losses = redis.call('HINCRBY', job(id), 'losses', 1) end
   if losses >= tonumber(limit) then
     redis.call('HSET', job(id), 'error', problem)
     finish(id, 'failed', at, epoch)
     return 'failed'
-  end
-  if seen[3] == 'pausing' then
-    redis.call('HINCRBY', job(id), 'fence', 1)
-    let_go(id)
-    turn(id, 'paused')
-    return 'paused'
   end
   requeue(id)
   return 'queued'

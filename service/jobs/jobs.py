@@ -205,7 +205,7 @@ class Jobs:
 
     def webhooks_due(self, limit: int) -> list[str]:
         """Ended jobs whose callers wait to be told."""
-        ids: list[str] = self._redis.zrangebyscore(_WEBHOOKS, "-inf", time.time(), 0, limit)
+        ids: list[str] = self._redis.zrangebyscore(_WEBHOOKS, "-inf", time.time(), 0, limit) if limit > 0 else []
         return ids
 
     def try_webhook_again(self, job_id: str, in_s: float) -> int:

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.callers import CallerOf
 from service.context import Context, ContextOf
+from service.errors import Problem
 from service.jobs import Event
 from service.routes.finding import NOT_FOUND, find_job
 from service.schemas import JobEvent
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 KEEP_ALIVE_S = 15.0
 START = "0-0"
-_ID = r"^\d{1,20}(-\d{1,20})?$"
+_ID = r"^[0-9]{1,20}(-[0-9]{1,20})?$"
 
 
 @router.get(
@@ -48,6 +49,8 @@ async def job_events(
     """All events from the first, or from after `Last-Event-ID`, until the job has ended; as JSON those so far."""
     await run_in_threadpool(find_job, context, caller, job_id)
     after = last_event_id or START
+    if any(int(part) >= 1 << 64 for part in after.split("-")):
+        raise Problem(422, "this is no event's id", field="last-event-id")
     if "application/json" in accept and "text/event-stream" not in accept:
         events = await run_in_threadpool(_since, context, job_id, after)
         return Response(json.dumps([event.model_dump() for event in events]), media_type="application/json")
@@ -59,13 +62,14 @@ async def _stream(context: Context, job_id: str, after: str) -> AsyncIterator[by
     with context.happenings.of(job_id) as happened:
         while True:
             happened.clear()
+            # the record first: of a job that had ended before, all events are there to be read
+            job = await run_in_threadpool(context.jobs.get, job_id)
             for event in await run_in_threadpool(_since, context, job_id, after):
                 yield format_sse_event(data_str=json.dumps(event.data), event=event.event, id=event.id)
                 after = event.id
                 if event.event == END:
                     return
-            job = await run_in_threadpool(context.jobs.get, job_id)
-            if job is None or (job.ended and not happened.is_set()):
+            if job is None or job.ended:
                 # removed, or its events are kept no more: there is nothing left to wait for
                 yield format_sse_event(data_str=json.dumps({"status": job.status if job else "deleted"}), event=END, id=after)
                 return

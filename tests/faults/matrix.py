@@ -29,10 +29,10 @@ from tests.conftest import Stack
 BESIDE = 7  # small reconstructions that every scenario has beside the job that it is about
 SETTLED_WITHIN_S = 150.0
 LONG_TRAINING = {
-    "dataset": {"n_shapes": 40},
-    "config": {"epochs": 60, "checkpoint_every": 5, "n_rays": 32, "n_samples": 8, "learning_rate": 1e-5},
+    "dataset": {"n_shapes": 12},
+    "config": {"epochs": 80, "checkpoint_every": 5, "n_rays": 32, "n_samples": 8, "learning_rate": 1e-5},
 }
-LONG_PICTURES = {"size": "256", "views": json.dumps({"count": 200})}
+LONG_PICTURES = {"size": "256", "views": json.dumps({"count": 120})}
 
 
 @dataclass
@@ -55,6 +55,7 @@ class Field:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.accepted: list[str] = []
+        self.jobs = stack.jobs()
         self._picture = _picture()
 
     def small(self, count: int = BESIDE) -> None:
@@ -72,7 +73,7 @@ class Field:
 
     def record(self, job_id: str) -> Job:
         """The job's record, also while the API is away."""
-        found = self.stack.jobs().get(job_id)
+        found = self.jobs.get(job_id)
         assert found is not None
         return found
 
@@ -83,14 +84,12 @@ class Field:
             with contextlib.suppress(redis.RedisError, httpx.HTTPError, AssertionError, psutil.Error):
                 if holds():
                     return time.monotonic() - start
-            time.sleep(0.02)
+            time.sleep(0.05)
         raise TimeoutError(f"not within {seconds} s")
 
     def until_phase(self, job_id: str, phase: str) -> None:
         """Wait until a job is in a phase."""
-        self.until(
-            lambda: (job := self.record(job_id)).status == "queued" if phase == "queued" else job.progress.get("phase") == phase
-        )
+        self.until(lambda: self.record(job_id).progress.get("phase") == phase)
 
     def process(self, command: str) -> psutil.Process:
         """The service's process whose command line holds this."""
@@ -114,7 +113,7 @@ def settle(harmed: Field, result: Result) -> None:
 
     with contextlib.suppress(TimeoutError):
         harmed.until(all_ended, SETTLED_WITHIN_S)
-    jobs = harmed.stack.jobs()
+    jobs = harmed.jobs
     ends = {job_id: [event.kind for event in jobs.events(job_id)].count("end") for job_id in harmed.accepted}
     result.jobs = len(harmed.accepted)
     result.lost = sum(job_id not in records or records[job_id].status not in ENDED for job_id in harmed.accepted)
@@ -157,10 +156,9 @@ def kill(victim: str, phase: str) -> Callable[[Field], float]:
 
 
 def strike(harmed: Field, victim: str, queue: str) -> float:
-    """Kill one process; seconds until its work goes on."""
+    """Kill one process; seconds until its work goes on: until a job of its queue is claimed, or it answers again."""
     stack = harmed.stack
-    records = [harmed.record(job_id) for job_id in harmed.accepted]
-    held = [job for job in records if job.status == "running" and job.queue == queue]
+    of_queue = [job_id for job_id in harmed.accepted if harmed.record(job_id).queue == queue]
     process = {
         "child": lambda: stack.worker_child(queue),
         "worker": lambda: stack.worker(queue),
@@ -169,6 +167,7 @@ def strike(harmed: Field, victim: str, queue: str) -> float:
         "keeper": lambda: harmed.process("service.keeper"),
     }[victim]()
     process.kill()
+    killed = time.time()
     if victim == "API":
         return harmed.until(lambda: stack.client.get("/healthz").status_code == 200)
     if victim == "broker":
@@ -177,7 +176,18 @@ def strike(harmed: Field, victim: str, queue: str) -> float:
     if victim == "keeper":
         time.sleep(0.5)
         return 0.5 + harmed.until(lambda: bool(harmed.process("service.keeper")))
-    return harmed.until(lambda: all((now := harmed.record(job.id)).ended or now.attempt > job.attempt for job in held))
+    return harmed.until(
+        lambda: (
+            any(claimed_at(harmed, job_id) > killed for job_id in of_queue)
+            or all(harmed.record(job_id).ended for job_id in of_queue)
+        )
+    )
+
+
+def claimed_at(harmed: Field, job_id: str) -> float:
+    """When a job was claimed last, in seconds since 1970; 0 if never."""
+    claims = [event.id for event in harmed.jobs.events(job_id) if event.data.get("status") == "running"]
+    return int(claims[-1].split("-")[0]) / 1000 if claims else 0.0
 
 
 def broker_gone(harmed: Field) -> float:
@@ -214,7 +224,7 @@ def worker_ends(harmed: Field) -> float:
     harmed.stack.worker(TRAINING).terminate()
     took = harmed.until(lambda: harmed.record(job_id).attempt == 2)
     assert harmed.record(job_id).checkpoint is not None
-    assert harmed.stack.jobs()._redis.hget(f"sdfsrn:job:{job_id}", "losses") is None
+    assert harmed.jobs._redis.hget(f"sdfsrn:job:{job_id}", "losses") is None
     return took
 
 
@@ -248,7 +258,7 @@ def corrupt_checkpoint(harmed: Field) -> float:
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(bytes(data))
     took = harmed.until(lambda: harmed.record(job_id).attempt == 2)
-    harmed.until(lambda: any(event.kind == "log" for event in harmed.stack.jobs().events(job_id)))
+    harmed.until(lambda: any(event.kind == "log" for event in harmed.jobs.events(job_id)))
     return took
 
 

@@ -134,14 +134,18 @@ def test_a_webhook_is_signed_and_sent_again_until_heard(guarded: Stack, receiver
 
 
 @pytest.mark.parametrize(
-    "url", ["http://evil.example/x", "ftp://127.0.0.1/x", "http://user@127.0.0.1/x", "not a url", "http://[::1"]
+    "url",
+    ["http://evil.example/x", "ftp://127.0.0.1/x", "http://user@127.0.0.1/x", "not a url", "http://[::1", "http://127.0.0.1/a\nb"],
 )
 def test_webhooks_go_to_known_hosts_only(guarded: Stack, url: str) -> None:
     answer = guarded.client.post("/v1/trainings", json={"webhook_url": url}, headers=ALICE)
     assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "webhook_url"
 
 
-PRIVATE = "127.0.0.1 10.1.2.3 169.254.169.254 192.168.1.1 0.0.0.0 224.0.0.1 ::1 fe80::1 fc00::1 ::ffff:10.0.0.1 2002:7f00:1::"
+PRIVATE = (
+    "127.0.0.1 10.1.2.3 169.254.169.254 192.168.1.1 0.0.0.0 224.0.0.1 "
+    "::1 fe80::1 fc00::1 ::ffff:10.0.0.1 2002:7f00:1:: 64:ff9b::7f00:1"
+)
 
 
 @pytest.mark.parametrize("address", PRIVATE.split())
