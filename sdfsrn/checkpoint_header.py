@@ -13,6 +13,15 @@ from typing import Any
 FORMAT = "sdfsrn-1"
 MAX_HEADER = 1_000_000
 _ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
+# What rendering and cropping divide by: outside these ranges a picture would become gigabytes.
+_FACTS = {
+    "step": (0, 1e12),
+    "temperature": (1e-4, 1.0),
+    "mask_radius": (0.02, 0.75),
+    "camera_distance": (1.1, 100.0),
+    "fovy_deg": (1.0, 170.0),
+}
+_OTHER_FACTS = {"method": str, "config": dict, "data": dict, "dataset_digest": str, "history": list}
 _SIZES = {"latent_dim": (2, 1024), "hidden_dim": (16, 1024)}
 
 
@@ -31,6 +40,7 @@ def read_facts(data: bytes) -> FileFacts:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"the file is safetensors, but no checkpoint of format {FORMAT}")
     networks = _networks(metadata.get("model"))
+    _check_facts(metadata.get("facts"))
     _check_tensors(header, len(data) - 8 - int.from_bytes(data[:8], "little"), networks)
     return FileFacts(hashlib.sha256(data).hexdigest(), networks)
 
@@ -83,10 +93,26 @@ def _networks(described: Any) -> dict[str, Any]:
     for name, (low, high) in _SIZES.items():
         if type(sizes[name]) is not int or not low <= sizes[name] <= high:
             raise ValueError(f"the checkpoint's {name} must be a whole number in [{low}, {high}]")
+    if unknown := set(networks) - {*_SIZES, "symmetry"}:
+        raise ValueError(f"the checkpoint's networks have {sorted(unknown)[0]!r:.80}, of which nothing is known here")
     symmetry = networks.get("symmetry", "none")
     if symmetry not in ("none", "mirror"):
         raise ValueError("the checkpoint's symmetry must be none or mirror")
     return {**sizes, "symmetry": symmetry}
+
+
+def _check_facts(described: Any) -> None:
+    try:
+        facts = json.loads(described)
+        numbers = {name: facts[name] for name in _FACTS}
+    except (TypeError, KeyError, ValueError, RecursionError):
+        raise ValueError(f"the checkpoint must say its {', '.join(_FACTS)}") from None
+    for name, (low, high) in _FACTS.items():
+        if type(numbers[name]) not in (int, float) or not low <= numbers[name] <= high:
+            raise ValueError(f"the checkpoint's {name} must be a number in [{low:g}, {high:g}]")
+    for name, value in facts.items():
+        if name not in _FACTS and not isinstance(value, _OTHER_FACTS.get(name, ())):
+            raise ValueError(f"the checkpoint's fact {name!r:.80} is not one of {', '.join(_OTHER_FACTS)}, or of another type")
 
 
 def _check_tensors(header: dict[str, Any], room: int, networks: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from service import errors
+from service import errors, openapi
 from service.callers import Callers
 from service.context import make_context
 from service.limits import BodyLimit, SameSite, Traced
@@ -48,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.context = context
     app.state.callers = Callers(chosen)
     errors.install(app)
+    openapi.install(app)
     for router in (
         reconstructions.router,
         trainings.router,

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdfsrn.images import ImageError
 from service.artifacts import StorageError
@@ -73,12 +74,12 @@ def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of the application answer with a problem."""
+    """Let every error of the application answer with a problem; to be called before other middleware is added."""
+    app.add_middleware(Bugs)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(redis.RedisError, _on_broker)
     app.add_exception_handler(StorageError, _on_storage)
-    app.add_exception_handler(Exception, _on_bug)
 
 
 def _place(location: Sequence[Any], skip: tuple[str, ...]) -> str:
@@ -113,5 +114,26 @@ async def _on_storage(_: Request, error: Exception) -> Response:
     return problem_response(503, "the artifact store cannot be reached", headers={"Retry-After": "5"})
 
 
-async def _on_bug(_: Request, error: Exception) -> Response:
-    return problem_response(500, f"an error of the service ({type(error).__name__}); its log has the details")
+class Bugs:
+    """Answers 500 to whatever no handler knew, inside of all that counts and traces requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        started = False
+
+        async def noticed(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noticed)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            _log.exception("%s %s", scope["method"], scope["path"])
+            detail = f"an error of the service ({type(error).__name__}); its log has the details"
+            await problem_response(500, detail)(scope, receive, send)

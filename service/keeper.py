@@ -79,6 +79,7 @@ class Keeper:
         self.find_lost()
         self.wake_idle()
         self.expire()
+        self.forget()
         self.send_webhooks()
         self._jobs.show_life(KEEPER)
         if self._unswept or time.monotonic() - self._last_sweep > SWEEP_EVERY_S:
@@ -105,12 +106,16 @@ class Keeper:
     def expire(self) -> None:
         """Free the space of jobs whose artifacts were kept long enough; the records stay, to say so."""
         for job_id in self._jobs.expired(EXPIRED_AT_ONCE):
+            self._jobs.expire(job_id)  # first said, then done: what cannot be removed now is swept later
             try:
                 self._artifacts.remove_job(job_id)
             except OSError as error:
                 _log.warning("cannot remove the artifacts of %s: %s", job_id, error)
-                continue
-            self._jobs.expire(job_id)
+
+    def forget(self) -> None:
+        """Remove the records of jobs that expired long ago."""
+        for job_id in self._jobs.forgettable(EXPIRED_AT_ONCE):
+            self._jobs.delete(job_id)
 
     def send_webhooks(self) -> None:
         """Tell those who wait for a job's end, each in a thread: a receiver that never answers keeps nobody else waiting.
@@ -171,12 +176,12 @@ class Keeper:
 
     def _sweep_job(self, job_id: str, age_s: float) -> None:
         job = self._jobs.get(job_id) if is_id(job_id) else None
-        named = {file["key"] for file in job.files} if job else set()
+        named = {file["key"] for file in job.files} if job and not job.expired else set()
         if job and not job.ended:
             named |= {job.checkpoint["key"]} if job.checkpoint else set()
         for key in self._artifacts.keys(job_id):
             fence = key.split("/")[2]
-            in_use = job is not None and fence in ("input", str(job.fence) if not job.ended else "")
+            in_use = job is not None and not job.ended and fence in ("input", str(job.fence))
             if key not in named and not in_use and self._artifacts.age_s(key) >= age_s:
                 self._artifacts.remove(key)
         if job is None and not self._artifacts.keys(job_id):

@@ -14,7 +14,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # A form has room for an image and a mask of 20 MB each.
 MAX_FORM = 42_000_000
 MAX_BODY = 1_000_000
-# and a checkpoint of the largest networks, with a training's state, no more than this
+# as long as a checkpoint of networks of the default size with a training's state; larger ones are published from their job
 _LONG = re.compile(r"/v1/(reconstructions|models/[^/]+/versions)")
 
 

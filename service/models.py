@@ -14,7 +14,7 @@ from sdfsrn.checkpoint_header import FileFacts, read_facts
 from service.artifacts import Artifacts, Stored
 from service.callers import may_see
 from service.errors import Problem
-from service.jobs import Jobs, now
+from service.jobs import Jobs, new_id, now
 from service.registry import EVERYBODY, Card, first_version, model_key
 from service.settings import Settings
 
@@ -106,26 +106,24 @@ class Models:
     def publish_job(self, name: str, job_id: str, caller: str) -> int:
         """Make a training's checkpoint a version of a model; the same training is one version only."""
         card = self.of_job(job_id, "job", caller)
-        stored = self._artifacts.copy(card.source["key"], model_key(caller, name, card.digest))
+        stored = self._artifacts.copy(card.source["key"], model_key(caller, name, job_id))
         published = Card(**{**asdict(card), "source": dict(stored), "created_at": now()})
         return self._jobs.publish(caller, name, self.first(caller, name), f"job {job_id}", published.dump())
 
     def publish_file(self, name: str, data: bytes, facts: FileFacts, caller: str) -> int:
         """Make an uploaded file a version of a model; the same bytes are one version only."""
-        stored: Stored = self._artifacts.put(model_key(caller, name, facts.digest), data)
+        stored: Stored = self._artifacts.put(model_key(caller, name, new_id()), data)
         card = Card(facts.digest, len(data), facts.networks, dict(stored), now())
         return self._jobs.publish(caller, name, self.first(caller, name), f"file {facts.digest}", card.dump())
 
     def withdraw(self, model: Model, number: int | None) -> None:
-        """Remove one version of a model, or all; its file goes when no other version has the same."""
+        """Remove one version of a model, or all, with their files."""
         gone = [number] if number is not None else list(model.versions)
         if model.owner == EVERYBODY and model.name in self.shipped and 1 in gone:
             raise Problem(409, f"version 1 of {model.name} came with the service and cannot be removed")
         self._jobs.withdraw(model.owner, model.name, number)
-        left = {card.digest for version, card in model.versions.items() if version not in gone}
         for version in gone:
-            if model.versions[version].digest not in left:
-                self._artifacts.remove(model.versions[version].source["key"])
+            self._artifacts.remove(model.versions[version].source["key"])
 
 
 def _card_of_file(path: Path) -> Card:

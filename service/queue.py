@@ -41,7 +41,7 @@ def celery_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"socket_connect_timeout": 5, "health_check_interval": 10},
+        broker_transport_options={"socket_connect_timeout": 5, "socket_timeout": 20, "health_check_interval": 10},
     )
     return app
 

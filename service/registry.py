@@ -25,9 +25,9 @@ class Card:
         return json.dumps(asdict(self))
 
 
-def model_key(owner: str, name: str, digest: str) -> str:
-    """Where the file of a version lies."""
-    return f"models/{owner or 'everybody'}/{name}/{digest}.safetensors"
+def model_key(owner: str, name: str, source: str) -> str:
+    """Where the file of a version lies: by what it was published from, a job's id or an upload's own, so that no two share one."""
+    return f"models/{owner or 'everybody'}/{name}/{source}.safetensors"
 
 
 def first_version(weights: Path, owner: str, name: str) -> int:

@@ -66,8 +66,9 @@ class Settings(BaseSettings):
         pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
         if any(not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", name) or len(key) < 16 for name, _, key in pairs):
             raise ValueError("expected name:key,name:key with names of letters, digits, _ and -, and keys of 16 characters or more")
-        if len({name for name, _, _ in pairs}) < len(pairs):
-            raise ValueError("a name stands there twice")
+        names = [name for name, _, _ in pairs]
+        if len(set(names)) < len(names) or "everybody" in names:
+            raise ValueError("a name stands there twice, or is everybody")
         return {name: key for name, _, key in pairs}
 
     @field_validator("webhook_secret")

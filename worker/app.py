@@ -42,8 +42,10 @@ def _start_child(**_: Any) -> None:
     lifeline.end_with_parent()
     queue = os.environ[QUEUE_VARIABLE]
     logs.configure(f"{queue} worker", settings.log)
-    tasks.prepare(queue)
-    threading.Thread(target=_show_life, args=(queue,), name="life", daemon=True).start()
+    try:
+        tasks.prepare(queue)
+    finally:  # whatever could not be prepared, jobs are claimed from now on
+        threading.Thread(target=_show_life, args=(queue,), name="life", daemon=True).start()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -36,7 +36,8 @@ class Claim:
     def __init__(self, settings: Settings, jobs: Jobs, job: Job) -> None:
         self.job = job
         self._jobs = jobs
-        self._pulse = Jobs(connect(settings))
+        # a connection that died in silence must not cost the whole lease
+        self._pulse = Jobs(connect(settings, timeout_s=settings.lease_s / 4))
         self._verdict: Verdict = "ok"
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat {job.id}", daemon=True)

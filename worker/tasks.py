@@ -20,7 +20,7 @@ from sdfsrn.images import read_picture
 from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
 from sdfsrn.training import Interrupted, TrainingCollapsed, trainer
 from service import logs
-from service.artifacts import Artifacts, job_key
+from service.artifacts import Artifacts, StorageError, job_key
 from service.jobs import Job, Jobs, Publication, connect, now
 from service.queue import RECONSTRUCTION
 from service.registry import Card, first_version, model_key
@@ -110,7 +110,12 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
 
     def on_checkpoint(path: Path, step: int) -> None:
         nonlocal last_key
-        stored = _artifacts.put_file(job_key(job.id, job.fence, f"resume-{step:08d}.safetensors"), path)
+        try:
+            stored = _artifacts.put_file(job_key(job.id, job.fence, f"resume-{step:08d}.safetensors"), path)
+        except StorageError as error:
+            # the training is worth more than this one checkpoint: the next may be kept
+            _log.warning("the checkpoint of job %s at step %s is not kept: %s", job.id, step, error)
+            return
         claim.checkpoint({**stored, "step": step})
         if last_key and last_key != stored["key"]:
             with suppress(OSError):  # then the keeper removes it
@@ -136,7 +141,7 @@ def _publication(job: Job, checkpoint: Path, metrics: dict[str, Any]) -> Publica
     """Store what is to be served by name; it is named only if the job succeeds, and swept if not."""
     facts = read_facts(checkpoint.read_bytes())
     name = str(job.params["publish_as"])
-    stored = _artifacts.put_file(model_key(job.owner, name, facts.digest), checkpoint)
+    stored = _artifacts.put_file(model_key(job.owner, name, job.id), checkpoint)
     card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now(), job.id, metrics)
     return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 
@@ -187,7 +192,10 @@ def _fetched(source: dict[str, Any], path: Path) -> Path:
     Raises ValueError if it is gone, or is not what was stored.
     """
     if "file" in source:
-        return _settings.weights / str(source["file"])
+        shipped = _settings.weights / str(source["file"])
+        if not shipped.is_file() or hashlib.sha256(shipped.read_bytes()).hexdigest() != source["sha256"]:
+            raise ValueError(f"the model {shipped.stem} that was asked for is here no more: another version took its place")
+        return shipped
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         digest = _artifacts.fetch(source["key"], path)

@@ -4,6 +4,8 @@
 local EVENTS_KEPT = 10000
 local IDEMPOTENT_S = 24 * 3600
 local LEAVING_S = 3600
+local REMEMBERED_S = 30 * 24 * 3600  -- for which a record says that its artifacts are gone
+local STORY_S = 7 * 24 * 3600  -- for which the events of an ended job are kept
 
 local function job(id) return 'sdfsrn:job:' .. id end
 local function queue(name) return 'sdfsrn:queue:' .. name end
@@ -50,6 +52,7 @@ local function finish(id, status, at, epoch)
   let_go(id)
   turn(id, status)
   event(id, 'end', cjson.encode({status = status}))
+  redis.call('EXPIRE', 'sdfsrn:events:' .. id, STORY_S)
 end
 
 local function enqueue(id)
@@ -98,7 +101,11 @@ function commands.create(id, queue_name, owner, key, digest, limit, ...)
   return {'created', id}
 end
 
-function commands.claim(queue_name, worker, at)
+-- A repetition of the same call, after a lost answer, finds what the first one claimed.
+function commands.claim(queue_name, worker, call, at)
+  local claimed = 'sdfsrn:claim:' .. worker
+  local last_call, last = string.match(redis.call('GET', claimed) or '', '^(%S+) (%S+)$')
+  if last_call == call then return last end
   if redis.call('EXISTS', 'sdfsrn:leaving:' .. worker) == 1 then return false end
   while true do
     local id = redis.call('ZPOPMIN', queue(queue_name))[1]
@@ -109,6 +116,7 @@ function commands.claim(queue_name, worker, at)
       redis.call('HSET', job(id), 'worker', worker, 'step_at_claim', redis.call('HGET', job(id), 'checkpoint_step') or -1)
       redis.call('HSETNX', job(id), 'started_at', at)
       redis.call('SADD', 'sdfsrn:running', id)
+      redis.call('SET', claimed, call .. ' ' .. id, 'EX', LEAVING_S)
       turn(id, 'running')
       return id
     end
@@ -237,10 +245,11 @@ function commands.leave(worker)
 end
 
 -- The artifacts are gone; the record stays, to say so.
-function commands.expire(id)
+function commands.expire(id, epoch)
   redis.call('ZREM', 'sdfsrn:expiring', id)
   if redis.call('EXISTS', job(id)) == 0 then return 0 end
   redis.call('HSET', job(id), 'expired', 1)
+  redis.call('ZADD', 'sdfsrn:forgetting', tonumber(epoch) + REMEMBERED_S, id)
   redis.call('DEL', 'sdfsrn:events:' .. id)
   return 1
 end
@@ -255,6 +264,7 @@ function commands.delete(id)
   redis.call('SREM', unfinished(owner), id)
   redis.call('ZREM', 'sdfsrn:expiring', id)
   redis.call('ZREM', 'sdfsrn:webhooks', id)
+  redis.call('ZREM', 'sdfsrn:forgetting', id)
   redis.call('DEL', job(id), 'sdfsrn:events:' .. id)
   redis.call('PUBLISH', 'sdfsrn:events', id .. ' end')
   return 1

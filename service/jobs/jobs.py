@@ -11,7 +11,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from service.jobs.ids import is_id, now, rfc3339
+from service.jobs.ids import is_id, new_id, now, rfc3339
 from service.jobs.record import Job, Status, Verdict, dump, fields_of_new, flat, parse
 from service.settings import Settings
 
@@ -53,12 +53,12 @@ class Publication:
     card: str
 
 
-def connect(settings: Settings) -> "redis.Redis":
+def connect(settings: Settings, timeout_s: float = 10) -> "redis.Redis":
     """A client of the broker that gives up soon: who asks can say so, and who must go on asks again."""
     return redis.Redis.from_url(
         settings.broker_url,
         decode_responses=True,
-        socket_timeout=10,
+        socket_timeout=timeout_s,
         socket_connect_timeout=5,
         health_check_interval=15,
         retry=Retry(ConstantBackoff(0.1), 1),
@@ -113,8 +113,10 @@ class Jobs:
 
     def claim(self, queue: str, worker: str) -> Job | None:
         """Take the head of a queue under a new fence; None if nothing waits, or if this worker is leaving."""
-        job_id = self._run("claim", queue, worker, now())
-        return self.get(job_id) if job_id else None
+        while job_id := self._run("claim", queue, worker, new_id(), now()):
+            if job := self.get(job_id):  # else it was removed in this moment
+                return job
+        return None
 
     def heartbeat(self, job: Job) -> Verdict:
         """Show that the worker lives, and hear whether it should go on."""
@@ -172,7 +174,7 @@ class Jobs:
         return [Event(entry_id, entry["kind"], json.loads(entry["data"])) for entry_id, entry in entries]
 
     def misses(self, job_id: str, after: str) -> bool:
-        """Whether events after that id are kept no more."""
+        """Whether the event of that id, and so perhaps some after it, is kept no more."""
         first = self._redis.xrange(f"sdfsrn:events:{job_id}", "-", "+", count=1)
         return bool(first) and _order(first[0][0]) > _order(after)
 
@@ -201,7 +203,12 @@ class Jobs:
 
     def expire(self, job_id: str) -> None:
         """Note that the artifacts are gone."""
-        self._run("expire", job_id)
+        self._run("expire", job_id, time.time())
+
+    def forgettable(self, limit: int) -> list[str]:
+        """Expired jobs whose records have said so long enough."""
+        ids: list[str] = self._redis.zrangebyscore("sdfsrn:forgetting", "-inf", time.time(), 0, limit)
+        return ids
 
     def webhooks_due(self, limit: int) -> list[str]:
         """Ended jobs whose callers wait to be told."""

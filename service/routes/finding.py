@@ -1,5 +1,6 @@
-"""A caller's job, or the answer that there is none."""
+"""A caller's job, or the answer that there is none; and what is left of one."""
 
+import logging
 from typing import Any
 
 from service.callers import may_see
@@ -8,7 +9,9 @@ from service.errors import Problem
 from service.jobs import Job
 from service.schemas import ProblemDocument
 
-NOT_FOUND: dict[int | str, dict[str, Any]] = {401: {"model": ProblemDocument}, 404: {"model": ProblemDocument}}
+_log = logging.getLogger(__name__)
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ProblemDocument}}
 
 
 def find_job(context: Context, caller: str, job_id: str) -> Job:
@@ -17,3 +20,19 @@ def find_job(context: Context, caller: str, job_id: str) -> Job:
     if job is None or not may_see(caller, job):
         raise Problem(404, "there is no such job")
     return job
+
+
+def find_own_job(context: Context, caller: str, job_id: str) -> Job:
+    """A job that the caller may change: with keys, one made before there were any is only looked at."""
+    job = find_job(context, caller, job_id)
+    if job.owner != caller:
+        raise Problem(403, "this job is everybody's: it was made when there were no keys")
+    return job
+
+
+def discard(context: Context, job_id: str) -> None:
+    """Remove the files of a job that has no record; what cannot be removed now, the keeper sweeps."""
+    try:
+        context.artifacts.remove_job(job_id)
+    except OSError as error:
+        _log.warning("the files of job %s are left to the keeper: %s", job_id, error)

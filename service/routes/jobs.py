@@ -6,13 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 
-from service.artifacts import StorageError
 from service.callers import CallerOf
 from service.context import ContextOf
 from service.errors import Problem
 from service.jobs import Job, JobType, Status, first_id_at, is_id
 from service.registry import EVERYBODY
-from service.routes.finding import NOT_FOUND, find_job
+from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job
 from service.routes.submission import RETRY_AFTER_S
 from service.schemas import JobEnvelope, JobPage, ProblemDocument
 
@@ -72,7 +71,7 @@ def get_job(job_id: str, context: ContextOf, caller: CallerOf, response: Respons
 )
 def cancel_job(job_id: str, context: ContextOf, caller: CallerOf, response: Response) -> JobEnvelope:
     """A waiting job ends at once, a running one at its next step."""
-    find_job(context, caller, job_id)
+    find_own_job(context, caller, job_id)
     before = context.jobs.cancel(job_id)
     if before in ("succeeded", "failed"):
         raise Problem(409, f"the job has ended already, its status is {before}")
@@ -89,7 +88,7 @@ def cancel_job(job_id: str, context: ContextOf, caller: CallerOf, response: Resp
 )
 def pause_job(job_id: str, context: ContextOf, caller: CallerOf, response: Response) -> JobEnvelope:
     """A running training stops at its next step and leaves a checkpoint; a waiting one leaves the queue."""
-    _training(find_job(context, caller, job_id))
+    _training(find_own_job(context, caller, job_id))
     before = context.jobs.pause(job_id)
     if before in ("succeeded", "failed", "cancelled", "cancelling"):
         raise Problem(409, f"a training that is {before} cannot be paused")
@@ -106,7 +105,7 @@ def pause_job(job_id: str, context: ContextOf, caller: CallerOf, response: Respo
 )
 def resume_job(job_id: str, context: ContextOf, caller: CallerOf, response: Response) -> JobEnvelope:
     """It is queued again and goes on from its checkpoint."""
-    job = _training(find_job(context, caller, job_id))
+    job = _training(find_own_job(context, caller, job_id))
     before = context.jobs.resume(job_id)
     if before in ("succeeded", "failed", "cancelled", "cancelling"):
         raise Problem(409, f"a training that is {before} cannot be resumed")
@@ -120,12 +119,9 @@ def resume_job(job_id: str, context: ContextOf, caller: CallerOf, response: Resp
 @router.delete("/{job_id}", status_code=204, responses=NOT_FOUND, summary="End a job and remove what it made")
 def delete_job(job_id: str, context: ContextOf, caller: CallerOf) -> None:
     """The record goes first: whatever remains is then nobody's, and swept."""
-    find_job(context, caller, job_id)
+    find_own_job(context, caller, job_id)
     context.jobs.delete(job_id)
-    try:
-        context.artifacts.remove_job(job_id)
-    except OSError as error:
-        raise StorageError(f"cannot remove the artifacts of {job_id}: {error}") from error
+    discard(context, job_id)
 
 
 def _training(job: Job) -> Job:

@@ -80,9 +80,9 @@ def put_alias(name: Name, alias: Name, target: Annotated[AliasTarget, Body()], c
     model = _own(context, name, caller)
     if alias.isdecimal():
         raise Problem(422, "an alias must not be a number", field="alias")
-    if target.version not in model.versions:
+    first = context.models.first(model.owner, name)
+    if target.version not in model.versions or not context.jobs.alias(model.owner, name, alias, target.version, first):
         raise Problem(404, f"{name} has no version {target.version}")
-    context.jobs.alias(model.owner, name, alias, target.version, context.models.first(model.owner, name))
     return _model_card(_found(context, name, caller))
 
 

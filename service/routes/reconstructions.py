@@ -17,7 +17,8 @@ from service.forms import Form, read_form
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import RECONSTRUCTION
-from service.routes.submission import CREATED, PREFER, IdempotencyOf, submit
+from service.routes.finding import discard
+from service.routes.submission import CREATED, PREFER, IdempotencyKey, submit
 from service.schemas import ReconstructionForm, Ring
 from service.webhooks import check_url
 
@@ -54,7 +55,9 @@ def _form_schema() -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}},
     },
 )
-async def create_reconstruction(request: Request, context: ContextOf, caller: CallerOf, idempotency: IdempotencyOf) -> Response:
+async def create_reconstruction(
+    request: Request, context: ContextOf, caller: CallerOf, idempotency_key: IdempotencyKey = ""
+) -> Response:
     """Check everything, store the picture, queue the job."""
     form = await read_form(request, names=ReconstructionForm.model_fields, files=FILES, texts=TEXTS, lists=LISTS)
     fields, config = _checked(form)
@@ -81,12 +84,14 @@ async def create_reconstruction(request: Request, context: ContextOf, caller: Ca
     )
     await run_in_threadpool(context.artifacts.put, job_key(job.id, "input", "input.png"), picture)
     try:
-        answer = await submit(context, request, job, idempotency, form.files)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in form.files.items()}
+        said = {"fields": fields.model_dump(mode="json", exclude_unset=True), "files": digests}
+        answer = await submit(context, request, job, idempotency_key, said)
     except Exception:
         await run_in_threadpool(_remove_unless_created, context, job.id)
         raise
     if not answer.headers["location"].endswith(job.id):  # an earlier job's: this picture is nobody's
-        await run_in_threadpool(context.artifacts.remove_job, job.id)
+        await run_in_threadpool(discard, context, job.id)
     return answer
 
 
@@ -118,4 +123,4 @@ def _views(sent: Any) -> Any:
 
 def _remove_unless_created(context: Context, job_id: str) -> None:
     if context.jobs.get(job_id) is None:
-        context.artifacts.remove_job(job_id)
+        discard(context, job_id)

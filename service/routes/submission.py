@@ -4,10 +4,9 @@ import asyncio
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.context import Context
@@ -37,36 +36,22 @@ CREATED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Idempotency:
-    """What a client said so that a request sent twice makes one job; an empty key says nothing."""
-
-    key: str
-
-
-def _idempotency(
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            description="the same key and the same request, within 24 hours, get the first job instead of another one",
-        ),
-    ] = None,
-) -> Idempotency:
-    return Idempotency(idempotency_key or "")
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        max_length=255,
+        description="the same key and the same request, within 24 hours, get the first job instead of another one",
+    ),
+]
 
 
-IdempotencyOf = Annotated[Idempotency, Depends(_idempotency)]
-
-
-async def submit(context: Context, request: Request, job: Job, idempotency: Idempotency, files: dict[str, bytes]) -> Response:
-    """Write the record, wake a worker, and answer; `files` are what was sent beside the parameters."""
+async def submit(context: Context, request: Request, job: Job, key: str, said: dict[str, Any]) -> Response:
+    """Write the record, wake a worker, and answer; `said` is what tells the request from another one under the same `key`."""
     wait_s = _preferred_wait_s(request)
-    digest = _request_digest(request.url.path, job, files)
+    digest = hashlib.sha256(json.dumps([request.url.path, said], sort_keys=True, default=str).encode()).hexdigest()
     limit = context.settings.max_unfinished
     try:
-        job_id = await run_in_threadpool(context.jobs.create, job, limit, idempotency.key, digest)
+        job_id = await run_in_threadpool(context.jobs.create, job, limit, key, digest)
     except Conflict:
         raise Problem(
             422, "this Idempotency-Key was used for another request; take a new one for each", field="idempotency-key"
@@ -90,20 +75,6 @@ async def submit(context: Context, request: Request, job: Job, idempotency: Idem
     if found.ended and wait_s:
         return _envelope(found, 200, headers | {"Preference-Applied": f"wait={wait_s}"})
     return _envelope(found, 202, headers | {"Retry-After": RETRY_AFTER_S})
-
-
-def _request_digest(path: str, job: Job, files: dict[str, bytes]) -> str:
-    """Of route, parsed parameters and each file's bytes: never of the body, whose boundary is random."""
-    said = {
-        "path": path,
-        "params": job.params,
-        "metadata": job.metadata,
-        "model": job.model,
-        "webhook": job.webhook,
-        "expires_after": job.expires_after,
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    }
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _preferred_wait_s(request: Request) -> int:

@@ -12,7 +12,7 @@ from service.errors import Problem
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import TRAINING
-from service.routes.submission import CREATED, PREFER, IdempotencyOf, submit
+from service.routes.submission import CREATED, PREFER, IdempotencyKey, submit
 from service.schemas import TrainingRequest
 from service.webhooks import check_url
 
@@ -37,8 +37,8 @@ async def create_training(
     request: Request,
     context: ContextOf,
     caller: CallerOf,
-    idempotency: IdempotencyOf,
     wanted: Annotated[TrainingRequest, Body()],
+    idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Check everything, queue the job."""
     _check(wanted)
@@ -59,7 +59,7 @@ async def create_training(
         expires_after=wanted.expires_after_s,
         params=wanted.model_dump(mode="json", exclude={"metadata", "webhook_url", "expires_after_s"}),
     )
-    return await submit(context, request, job, idempotency, {})
+    return await submit(context, request, job, idempotency_key, wanted.model_dump(mode="json", exclude_unset=True))
 
 
 def _check(wanted: TrainingRequest) -> None:

@@ -163,7 +163,7 @@ def strike(harmed: Field, victim: str, queue: str) -> float:
         "child": lambda: stack.worker_child(queue),
         "worker": lambda: stack.worker(queue),
         "API": lambda: harmed.process("service.serve"),
-        "broker": lambda: harmed.process("--unixsocket"),
+        "broker": lambda: harmed.process("unixsocket"),
         "keeper": lambda: harmed.process("service.keeper"),
     }[victim]()
     process.kill()
@@ -195,7 +195,7 @@ def broker_gone(harmed: Field) -> float:
     job_id = harmed.submit_training()
     harmed.small()
     harmed.until_phase(job_id, "training")
-    broker = harmed.process("--unixsocket")
+    broker = harmed.process("unixsocket")
     broker.send_signal(signal.SIGSTOP)
     time.sleep(30)
     broker.send_signal(signal.SIGCONT)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.checkpoint_header import FORMAT, network_shapes, read_facts
 from sdfsrn.config import WEIGHTS
 from sdfsrn.networks.model import Model, ModelConfig
@@ -26,10 +27,20 @@ def test_real_checkpoints_are_believed(tiny_training: TinyTraining) -> None:
     assert read_facts(tiny_training.checkpoint.read_bytes()).networks == {"latent_dim": 16, "hidden_dim": 32, "symmetry": "none"}
 
 
+FACTS = {"step": 1, "temperature": 0.01, "mask_radius": 0.3, "camera_distance": 2.5, "fovy_deg": 50.0, "method": "sdf_srn"}
+
+
 def checkpoint(**metadata: Any) -> bytes:
     weights = {f"weights.{name}": torch.zeros(shape) for name, shape in network_shapes(8, 16).items()}
-    described = {"format": FORMAT, "model": json.dumps({"latent_dim": 8, "hidden_dim": 16}), **metadata}
-    return save(weights, described)
+    model = json.dumps({"latent_dim": 8, "hidden_dim": 16})
+    return save(weights, {"format": FORMAT, "model": model, "facts": json.dumps(FACTS), **metadata})
+
+
+def test_a_file_made_by_hand_is_believed_and_loads(tmp_path: Path) -> None:
+    path = tmp_path / "made.safetensors"
+    path.write_bytes(checkpoint())
+    assert read_facts(path.read_bytes()).networks["hidden_dim"] == 16
+    assert Checkpoint.load(path).mask_radius == 0.3
 
 
 def changed(change: Any) -> bytes:
@@ -72,6 +83,13 @@ def strange(header: dict[str, Any]) -> None:
         (checkpoint(model=json.dumps({"latent_dim": True, "hidden_dim": 16})), "latent_dim must be"),
         (checkpoint(model=json.dumps({"latent_dim": 8, "hidden_dim": 16, "symmetry": "x"})), "symmetry"),
         (checkpoint(model=json.dumps({"latent_dim": 9, "hidden_dim": 16})), "expected a float of"),
+        (checkpoint(model=json.dumps({"latent_dim": 8, "hidden_dim": 16, "bogus": 1})), "nothing is known"),
+        (checkpoint(facts="{}"), "must say its"),
+        (checkpoint(facts=json.dumps({**FACTS, "mask_radius": 1e-9})), "mask_radius must be"),
+        (checkpoint(facts=json.dumps({**FACTS, "fovy_deg": "50"})), "fovy_deg must be"),
+        (checkpoint(facts=json.dumps({**FACTS, "temperature": float("nan")})), "temperature must be"),
+        (checkpoint(facts=json.dumps({**FACTS, "config": []})), "fact 'config'"),
+        (checkpoint(facts=json.dumps({**FACTS, "extra": 1})), "fact 'extra'"),
         (checkpoint() + b"more", "fill the file"),
         (checkpoint()[:-4], "fill the file"),
         (changed(resize), "expected a float of"),
@@ -81,7 +99,6 @@ def strange(header: dict[str, Any]) -> None:
         (changed(lambda header: header.pop("weights.decoder.out.bias")), "lacks"),
     ],
 )
-def test_whatever_else_is_refused_with_a_reason(data: bytes, reason: str, tmp_path: Path) -> None:
-    del tmp_path
+def test_whatever_else_is_refused_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_facts(data)

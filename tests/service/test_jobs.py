@@ -216,7 +216,31 @@ def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) 
     jobs.finish(job, "succeeded", files=[{**kept, "name": "mesh.glb"}])
     store.put(f"jobs/{job.id}/{job.fence}/unnamed", b"3")
     keeper.sweep(age_s=0)
-    assert sorted(store.keys(job.id)) == sorted([kept["key"], input_png])
+    assert store.keys(job.id) == [kept["key"]], "nobody needs the input of an ended job"
+
+
+def test_a_claim_that_is_repeated_after_a_lost_answer_is_one_claim(jobs: Jobs) -> None:
+    made = [make(jobs).id for _ in range(2)]
+    first = [jobs._run("claim", "training", "w", "call-1", now()) for _ in range(2)]
+    assert first == [made[0]] * 2
+    assert jobs._run("claim", "training", "w", "call-2", now()) == made[1]
+
+
+def test_what_expired_is_said_for_a_while_and_then_forgotten(jobs: Jobs, settings: Settings) -> None:
+    job = Job(id=new_id(), type="training", queue="training", created_at=now(), expires_after=60)
+    jobs.create(job)
+    jobs.cancel(job.id)
+    keeper, broker = Keeper(settings), connect(settings)
+    keeper.expire()
+    assert not jobs.get(job.id).expired  # type: ignore[union-attr]
+    broker.zadd("sdfsrn:expiring", {job.id: 1.0})
+    keeper.expire()
+    assert jobs.get(job.id).expired  # type: ignore[union-attr]
+    keeper.forget()
+    assert jobs.get(job.id)
+    broker.zadd("sdfsrn:forgetting", {job.id: 1.0})
+    keeper.forget()
+    assert jobs.get(job.id) is None and broker.zcard("sdfsrn:jobs") == 0
 
 
 def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """Request schemas and the library's dataclasses cannot drift apart: each limit of one is a limit of the other."""
 
 import dataclasses
+import json
+import re
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData
+from service.app import create_app
 from service.schemas import MethodConfigs, ReconstructionForm, SyntheticDataset
+from service.settings import Settings
 
 PAIRS: list[tuple[type, type[BaseModel]]] = [
     *((METHODS[method], MethodConfigs[method]) for method in METHODS),
@@ -51,3 +55,16 @@ def test_a_number_is_not_taken_from_a_text_or_a_truth_value() -> None:
     for wrong in ("300", True, None):
         with pytest.raises(ValidationError):
             MethodConfigs["sdf_srn"].model_validate({"epochs": wrong})
+
+
+def test_the_description_is_whole_and_errors_are_problems() -> None:
+    document = create_app(Settings()).openapi()
+    text = json.dumps(document)
+    named = set(re.findall(r"#/components/schemas/([A-Za-z0-9_]+)", text))
+    assert named <= set(document["components"]["schemas"])
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert {"401", "403", "503"} <= set(operation["responses"]), (method, path)
+            for status, response in operation["responses"].items():
+                if int(status) >= 400 and path not in ("/healthz", "/readyz"):
+                    assert list(response["content"]) == ["application/problem+json"], (method, path, status)
