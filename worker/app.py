@@ -16,6 +16,7 @@ from service.settings import Settings
 
 QUEUE_VARIABLE = "SDFSRN_WORKER_QUEUE"
 NAME_VARIABLE = "SDFSRN_WORKER_NAME"
+TIDY_EVERY_S = 10.0
 
 _log = logging.getLogger(__name__)
 settings = Settings()
@@ -58,10 +59,16 @@ def _leave(**_: Any) -> None:
 
 
 def _show_life(queue: str) -> None:
-    jobs = Jobs(connect(settings))
+    """Show that this worker lives, and tidy up after those that do not."""
+    from worker import tasks
+
+    jobs, tidied = Jobs(connect(settings)), 0.0
     while True:
         try:
             jobs.show_life(queue)
+            if time.monotonic() - tidied > TIDY_EVERY_S:
+                tasks.remove_leftovers()
+                tidied = time.monotonic()
         except redis.RedisError as error:
             _log.warning("the broker does not answer: %s", error)
         time.sleep(2)

@@ -49,8 +49,7 @@ _MEDIA_TYPES = {
 
 
 def prepare(queue: str) -> None:
-    """Before the first job: remove what an ended process left, and load the default model where pictures come in."""
-    _remove_leftovers()
+    """Before the first job: load the default model where pictures come in."""
     default = _settings.weights / "default.safetensors"
     if queue == RECONSTRUCTION and default.is_file():
         _models[hashlib.sha256(default.read_bytes()).hexdigest()] = Reconstructor.load(default)
@@ -70,7 +69,6 @@ def work(job: Job) -> None:
 
 def _work(job: Job) -> None:
     _log.info("job %s, attempt %s", job.id, job.attempt)
-    _remove_leftovers()
     with Claim(_settings, _jobs, job) as claim, _scratch(job) as folder:
         try:
             outcome = _RUNNERS[job.type](claim, folder)
@@ -259,7 +257,7 @@ def _scratch(job: Job) -> Iterator[Path]:
         shutil.rmtree(folder.parent, ignore_errors=True)
 
 
-def _remove_leftovers() -> None:
+def remove_leftovers() -> None:
     """Remove the scratch folders of claims that nobody holds, or no longer: their process was killed."""
     root = _settings.data / "scratch"
     for folder in root.iterdir() if root.is_dir() else ():

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 
 from tests.conftest import start_stack, stop_stack
-from tests.faults.matrix import DEAF_PORT, Field, NotDone, Result, scenarios, settle
+from tests.faults.matrix import SETTINGS, Field, Result, scenarios, settle
 
 WORKER_RECOVERY_S = 15.0
-SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def main() -> None:
@@ -24,17 +23,13 @@ def main() -> None:
     chosen = [(name, play) for name, play in scenarios() if not words or any(word in name for word in words)]
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        stack = start_stack(
-            Path(folder) / "data", webhook_secret=SECRET, webhook_hosts=f"127.0.0.1:{DEAF_PORT}", webhook_private="1"
-        )
+        stack = start_stack(Path(folder) / "data", **SETTINGS)
         try:
             for name, play in chosen:
                 harmed, result = Field(stack), Result(name)
                 started = time.monotonic()
                 try:
                     result.recovery_s = play(harmed)
-                except NotDone as reason:
-                    result.remark = f"not done: {reason}"
                 except (AssertionError, TimeoutError) as error:
                     result.remark = f"WRONG: {error}"
                 settle(harmed, result)
