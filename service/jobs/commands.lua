@@ -67,6 +67,12 @@ local function requeue(id)
   enqueue(id)
 end
 
+local function lay_down(id)
+  redis.call('HINCRBY', job(id), 'fence', 1)
+  let_go(id)
+  turn(id, 'paused')
+end
+
 local function model(owner, name) return 'sdfsrn:model:' .. owner .. ':' .. name end
 
 -- What the same source was published as before, it is again. `first` is the lowest number that is free.
@@ -177,9 +183,7 @@ function commands.settle(id, fence, at, epoch)
   if status == 'cancelling' then
     finish(id, 'cancelled', at, epoch)
   elseif status == 'pausing' then
-    redis.call('HINCRBY', job(id), 'fence', 1)
-    let_go(id)
-    turn(id, 'paused')
+    lay_down(id)
   else
     requeue(id)
   end
@@ -222,9 +226,7 @@ function commands.lose(id, fence, beat, at, epoch, limit, problem)
   if seen[1] ~= fence or (seen[2] or '') ~= beat then return 'alive' end
   if seen[3] == 'cancelling' then finish(id, 'cancelled', at, epoch) return 'cancelled' end
   if seen[3] == 'pausing' then
-    redis.call('HINCRBY', job(id), 'fence', 1)
-    let_go(id)
-    turn(id, 'paused')
+    lay_down(id)
     return 'paused'
   end
   local losses = tonumber(seen[6] or 0)
