@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from sdfsrn.checkpoint import Checkpoint
     from sdfsrn.client import AsyncClient, Client
     from sdfsrn.config import ReconstructionConfig, SdfSrnConfig, SyntheticData, View
-    from sdfsrn.data.synthetic import make_views
+    from sdfsrn.data.captures import read_captures
+    from sdfsrn.data.dataset import Dataset, open_dataset, save_dataset
     from sdfsrn.evaluation.protocol import evaluate_model
     from sdfsrn.images import Picture, read_picture
     from sdfsrn.reconstruct import Reconstructor
@@ -22,6 +23,7 @@ __all__ = [
     "AsyncClient",
     "Checkpoint",
     "Client",
+    "Dataset",
     "Picture",
     "ReconstructionConfig",
     "Reconstructor",
@@ -29,9 +31,11 @@ __all__ = [
     "SyntheticData",
     "View",
     "evaluate_model",
-    "make_views",
+    "open_dataset",
     "ray_minimum",
+    "read_captures",
     "read_picture",
+    "save_dataset",
     "soft_silhouette",
     "train",
 ]
@@ -40,7 +44,8 @@ _HOMES = {
     "checkpoint": ("Checkpoint",),
     "client": ("AsyncClient", "Client"),
     "config": ("ReconstructionConfig", "SdfSrnConfig", "SyntheticData", "View"),
-    "data.synthetic": ("make_views",),
+    "data.captures": ("read_captures",),
+    "data.dataset": ("Dataset", "open_dataset", "save_dataset"),
     "evaluation.protocol": ("evaluate_model",),
     "images": ("Picture", "read_picture"),
     "reconstruct": ("Reconstructor",),

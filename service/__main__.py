@@ -18,7 +18,7 @@ from types import FrameType
 import httpx
 
 from service import broker, lifeline
-from service.queue import RECONSTRUCTION, TRAINING
+from service.queue import DATASET, RECONSTRUCTION, TRAINING
 from service.serve import listen
 from service.settings import Settings
 
@@ -143,6 +143,7 @@ def _children(settings: Settings, listener: socket.socket) -> list[Child]:
         Child("reconstruction worker", ["worker", "--queue", RECONSTRUCTION]),
         # A training takes what pictures leave over.
         Child("training worker", ["worker", "--queue", TRAINING, "--nice", "10"]),
+        Child("dataset worker", ["worker", "--queue", DATASET, "--nice", "5"]),
     ]
 
 

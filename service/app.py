@@ -15,7 +15,7 @@ from service.callers import Callers
 from service.context import make_context
 from service.limits import BodyLimit, SameSite, Traced
 from service.metrics import Measured
-from service.routes import artifacts, events, health, jobs, models, reconstructions, trainings
+from service.routes import artifacts, datasets, events, health, jobs, models, reconstructions, trainings
 from service.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
@@ -55,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         jobs.router,
         events.router,
         artifacts.router,
+        datasets.router,
         models.router,
         health.router,
     ):

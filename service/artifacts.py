@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, BinaryIO, TypedDict
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -55,7 +55,11 @@ class Artifacts:
     def put_file(self, key: str, path: Path) -> Stored:
         """Store a local file; it is on disk when this returns."""
         with path.open("rb") as source:
-            return self._store(key, iter(lambda: source.read(_CHUNK), b""))
+            return self.put_stream(key, source)
+
+    def put_stream(self, key: str, source: BinaryIO) -> Stored:
+        """Store what is left of an open file; it is on disk when this returns."""
+        return self._store(key, iter(lambda: source.read(_CHUNK), b""))
 
     def copy(self, key: str, other: str) -> Stored:
         """Store a file once more under another key; FileNotFoundError if there is none."""

@@ -14,6 +14,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # A form has room for an image and a mask of 20 MB each.
 MAX_FORM = 42_000_000
 MAX_BODY = 1_000_000
+MAX_ARCHIVE = 2_000_000_000
 # as long as a checkpoint of networks of the default size with a training's state; larger ones are published from their job
 _LONG = re.compile(r"/v1/(reconstructions|models/[^/]+/versions)")
 
@@ -29,7 +30,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_FORM if _LONG.fullmatch(scope["path"]) else MAX_BODY
+        limit = MAX_ARCHIVE if scope["path"] == "/v1/datasets" else MAX_FORM if _LONG.fullmatch(scope["path"]) else MAX_BODY
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > limit:
             await problem_response(

@@ -11,7 +11,8 @@ from service.settings import Settings
 
 RECONSTRUCTION = "reconstruction"
 TRAINING = "training"
-QUEUES = (RECONSTRUCTION, TRAINING)
+DATASET = "dataset"
+QUEUES = (RECONSTRUCTION, TRAINING, DATASET)
 
 _log = logging.getLogger(__name__)
 

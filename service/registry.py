@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 EVERYBODY = ""
+# what a data set's job leaves
+VIEWS_FILE, CONTACT_SHEET = "views.safetensors", "contact_sheet.png"
 
 
 @dataclass(frozen=True)

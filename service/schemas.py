@@ -25,6 +25,7 @@ from pydantic import (
 
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData, View
 from service.jobs import Job, JobType, Status
+from service.registry import CONTACT_SHEET, VIEWS_FILE
 
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 _MAX_METADATA = 50
@@ -124,6 +125,30 @@ def reconstruction_schema() -> type[BaseModel]:
 ReconstructionForm = reconstruction_schema()
 MethodConfigs = {method: model_of(config) for method, config in METHODS.items()}
 SyntheticDataset = model_of(SyntheticData, type=(Literal["synthetic"], "synthetic"))
+
+
+class UploadedDataset(BaseModel):
+    """A data set of one's own, that was uploaded and found good."""
+
+    model_config = _CLOSED
+    type: Literal["uploaded"]
+    id: str = Field(max_length=200, description="of POST /v1/datasets")
+
+
+def _dataset_kind(value: Any) -> str:
+    kind = value.get("type", "synthetic") if isinstance(value, dict) else getattr(value, "type", "synthetic")
+    return f"({kind})"
+
+
+AnyDataset = Annotated[
+    Annotated[SyntheticDataset, Tag("(synthetic)")]  # type: ignore[valid-type]
+    | Annotated[UploadedDataset, Tag("(uploaded)")],
+    Discriminator(
+        _dataset_kind,
+        custom_error_type="dataset_type",
+        custom_error_message="type must be synthetic or uploaded",
+    ),
+]
 SdfSrnSettings = MethodConfigs["sdf_srn"]
 
 
@@ -146,7 +171,7 @@ class TrainingRequest(BaseModel):
 
     model_config = _CLOSED
     method: Literal["sdf_srn"] = Field(default="sdf_srn", description="what is trained")
-    dataset: SyntheticDataset = Field(default_factory=SyntheticDataset)  # type: ignore[valid-type]
+    dataset: AnyDataset = Field(default_factory=SyntheticDataset)
     config: SdfSrnSettings = Field(default_factory=SdfSrnSettings)  # type: ignore[valid-type]
     from_checkpoint: CheckpointSource | None = Field(default=None, description="weights to start from")
     publish_as: ModelNameText | None = Field(default=None, description="the name under which the trained model is served")
@@ -277,6 +302,54 @@ class Artifact(BaseModel):
     sha256: str
     href: str
     view: ViewAngles | None
+
+
+class DatasetLinks(BaseModel):
+    """Where to see a data set, and the job that checked it."""
+
+    self: str
+    job: str
+    contact_sheet: str | None
+
+
+class DatasetCard(BaseModel):
+    """A data set of one's own; what is counted is known once its job has succeeded."""
+
+    id: str
+    status: Status
+    objects: int | None
+    pictures: int | None
+    digest: str | None
+    bytes: int | None
+    report: dict[str, Any]
+    error: dict[str, Any] | None
+    created_at: str
+    links: DatasetLinks
+
+    @classmethod
+    def of(cls, job: Job) -> "DatasetCard":
+        """What a data set's job found."""
+        sizes = {file["name"]: int(file["bytes"]) for file in job.files}
+        sheet = f"/v1/jobs/{job.id}/artifacts/{CONTACT_SHEET}" if CONTACT_SHEET in sizes else None
+        return cls(
+            id=job.id,
+            status=job.status,
+            objects=job.metrics.get("objects"),
+            pictures=job.metrics.get("pictures"),
+            digest=job.metrics.get("digest"),
+            bytes=sizes.get(VIEWS_FILE),
+            report=job.metrics,
+            error=job.error,
+            created_at=job.created_at,
+            links=DatasetLinks(self=f"/v1/datasets/{job.id}", job=f"/v1/jobs/{job.id}", contact_sheet=sheet),
+        )
+
+
+class DatasetPage(BaseModel):
+    """Data sets, newest first."""
+
+    items: list[DatasetCard]
+    next_cursor: str | None
 
 
 class ModelCard(BaseModel):

@@ -1,9 +1,11 @@
 """What a worker does with a job: load it, call one function of the library, store what that returns, end the job."""
 
 import hashlib
+import json
 import logging
 import mimetypes
 import re
+import resource
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -12,9 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.checkpoint_header import read_facts
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData, View
+from sdfsrn.data.archive import BadDataset
+from sdfsrn.data.captures import contact_sheet, read_captures
+from sdfsrn.data.dataset import save_dataset
 from sdfsrn.device import pick_device
 from sdfsrn.images import read_picture
 from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
@@ -22,18 +29,21 @@ from sdfsrn.training import Interrupted, TrainingCollapsed, trainer
 from service import logs
 from service.artifacts import Artifacts, StorageError, job_key
 from service.jobs import Job, Jobs, Publication, connect, now
-from service.queue import RECONSTRUCTION
-from service.registry import Card, first_version, model_key
+from service.queue import DATASET, RECONSTRUCTION
+from service.registry import CONTACT_SHEET, VIEWS_FILE, Card, first_version, model_key
 from service.settings import Settings
 from worker.claim import Claim, Stopped
 
 MODELS_KEPT = 2
+CHECKING_MEMORY = 3_000_000_000  # bytes of address space, beyond what stands before, for strangers' archives
 
 _log = logging.getLogger(__name__)
 _settings = Settings()
 _artifacts = Artifacts(_settings.store_url)
 _jobs = Jobs(connect(_settings))
 _models: "OrderedDict[str, Reconstructor]" = OrderedDict()
+
+UNUSED_SHOWN = 50
 
 # Names that the platform's table of types lacks, or spells in several ways.
 _BYTES = "application/octet-stream"
@@ -49,7 +59,10 @@ _MEDIA_TYPES = {
 
 
 def prepare(queue: str) -> None:
-    """Before the first job: load the default model where pictures come in."""
+    """Before the first job: load the default model where pictures come in, set limits where archives do."""
+    if queue == DATASET:
+        limit = psutil.Process().memory_info().vms + CHECKING_MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     default = _settings.weights / "default.safetensors"
     if queue == RECONSTRUCTION and default.is_file():
         _models[hashlib.sha256(default.read_bytes()).hexdigest()] = Reconstructor.load(default)
@@ -100,8 +113,7 @@ def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
 def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     method = job.params["method"]
-    dataset = {name: value for name, value in job.params["dataset"].items() if name != "type"}
-    data = SyntheticData(**{**dataset, "families": tuple(dataset["families"])})
+    data = _fetched(job.data, folder.with_suffix(".views")) if job.data else _synthetic(job.params["dataset"])
     start = _resumed(claim, folder.with_suffix(".resume"))
     parent = _fetched(job.source, folder.with_suffix(".parent")) if job.source and not start else None
     last_key = job.checkpoint["key"] if job.checkpoint else None
@@ -135,6 +147,24 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     return outcome | ({"publication": _publication(job, checkpoint, metrics)} if job.params.get("publish_as") else {})
 
 
+def _synthetic(dataset: dict[str, Any]) -> SyntheticData:
+    known = {name: value for name, value in dataset.items() if name != "type"}
+    return SyntheticData(**{**known, "families": tuple(known["families"])})
+
+
+def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
+    job = claim.job
+    archive = folder.with_suffix(".zip")
+    claim.progress("fetching", 0, 1)
+    _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive)
+    captures = read_captures(archive, claim.progress)
+    save_dataset(captures.views, captures.subjects, folder / VIEWS_FILE)
+    contact_sheet(captures.views).save(folder / CONTACT_SHEET)
+    (folder / "report.json").write_text(json.dumps(captures.report, indent=1))
+    # the record, which every list reads, holds no more names than people can
+    return {"metrics": captures.report | {"unused": captures.report["unused"][:UNUSED_SHOWN]}, "provenance": _provenance(job)}
+
+
 def _publication(job: Job, checkpoint: Path, metrics: dict[str, Any]) -> Publication:
     """Store what is to be served by name; it is named only if the job succeeds, and swept if not."""
     facts = read_facts(checkpoint.read_bytes())
@@ -144,7 +174,11 @@ def _publication(job: Job, checkpoint: Path, metrics: dict[str, Any]) -> Publica
     return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 
 
-_RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {"reconstruction": _reconstruct, "training": _train}
+_RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {
+    "reconstruction": _reconstruct,
+    "training": _train,
+    "dataset": _check_dataset,
+}
 
 
 def _reconstruction_config(params: dict[str, Any]) -> ReconstructionConfig:
@@ -185,7 +219,7 @@ def _resumed(claim: Claim, path: Path) -> Path | None:
 
 
 def _fetched(source: dict[str, Any], path: Path) -> Path:
-    """A checkpoint as a local file: one of the weights folder lies here already, others come from the store.
+    """A checkpoint, or a data set, as a local file: one of the weights folder lies here already, others come from the store.
 
     Raises ValueError if it is gone, or is not what was stored.
     """
@@ -198,9 +232,9 @@ def _fetched(source: dict[str, Any], path: Path) -> Path:
     try:
         digest = _artifacts.fetch(source["key"], path)
     except FileNotFoundError:
-        raise ValueError(f"the checkpoint {source['key']} was removed") from None
+        raise ValueError(f"{source['key']}, which this job needs, was removed") from None
     if digest != source["sha256"]:
-        raise ValueError(f"the checkpoint {source['key']} is damaged: its digest is not the one that was stored")
+        raise ValueError(f"{source['key']} is damaged: its digest is not the one that was stored")
     return path
 
 
@@ -236,11 +270,14 @@ def _provenance(job: Job) -> dict[str, Any]:
 def _problem(job: Job, error: Exception) -> dict[str, Any]:
     kind = type(error).__name__
     expected = isinstance(error, ReconstructionFailed | TrainingCollapsed | ValueError)
-    return {
+    found: dict[str, Any] = {
         "type": "urn:sdfsrn:problem:" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind).lower(),
         "title": f"The {job.type} failed",
         "detail": str(error) if expected else f"{kind}: {error}",
     }
+    if isinstance(error, BadDataset):
+        found["errors"] = [{"field": name, "message": reason} for name, reason in error.files.items()]
+    return found
 
 
 def _scratch_folder(job: Job) -> Path:

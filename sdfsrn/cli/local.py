@@ -111,7 +111,7 @@ def _evaluation_table(found: dict[str, dict[str, Any]], data: SyntheticData) -> 
 def weights(out: Out = Path("out/weights")) -> None:
     """Train the default model anew, evaluate it on 300 shapes it never saw, and store both where the service finds them."""
     from sdfsrn.checkpoint import Checkpoint
-    from sdfsrn.data.synthetic import families_of
+    from sdfsrn.data.dataset import synthetic_dataset
     from sdfsrn.evaluation.figures import novel_views_figure
     from sdfsrn.evaluation.report import evaluate_checkpoint
     from sdfsrn.training.sdf_srn import CHECKPOINT
@@ -119,14 +119,13 @@ def weights(out: Out = Path("out/weights")) -> None:
     _train(DEFAULT_CONFIG, DEFAULT_DATA, out)
     target = WEIGHTS / "default.safetensors"
     Checkpoint.load(out / CHECKPOINT).for_serving().save(target)
+    unseen = synthetic_dataset(UNSEEN_DATA)
     with bars() as shown:
         bar = shown.add_task("evaluation", total=1)
         evaluation = evaluate_checkpoint(
-            Checkpoint.load(target), UNSEEN_DATA, lambda done, total: shown.update(bar, completed=done, total=total)
+            Checkpoint.load(target), unseen, lambda done, total: shown.update(bar, completed=done, total=total)
         )
-    novel_views_figure(
-        evaluation.novel_truth, evaluation.novel_prediction, families_of(UNSEEN_DATA), WEIGHTS / "default_novel_views.png"
-    )
+    novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, unseen.names, WEIGHTS / "default_novel_views.png")
     card = _card(evaluation.report)
     (WEIGHTS / "default.json").write_text(card)
     console.print_json(card)

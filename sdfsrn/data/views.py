@@ -5,13 +5,15 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+
+from sdfsrn.geometry.cameras import pixel_rays
 
 
 @dataclass(frozen=True)
 class TrainingViews:
-    """One entry per picture. Cameras are pinholes at `camera_distance` looking at the origin; `fovy_deg` is vertical."""
+    """One entry per picture. Cameras are pinholes that look at the origin from about `camera_distance`; `fovy_deg` is vertical."""
 
     images: UInt8[Tensor, "n 3 size size"]
     masks: Bool[Tensor, "n size size"]
@@ -57,3 +59,13 @@ class TrainingViews:
         sums = sums[sums[:, 0] > 0]
         _, mean_x, mean_y, square = (sums / sums[:, :1]).unbind(-1)
         return float((2 * (square - mean_x.square() - mean_y.square())).sqrt().mean())
+
+
+def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int64[Tensor, " n"]]:
+    """All pixels from the middle outwards, and how many of them, for each picture, look at the unit sphere."""
+    straight = torch.eye(4)[None]
+    straight[0, 2, 3] = 1.0  # any camera that looks at the origin: pixels at one distance from the axis are at one angle
+    _, rays_d = pixel_rays(straight, views.fovy_deg, views.size)
+    cosines, order = rays_d[0, :, 2].neg().sort(descending=True, stable=True)
+    distances = torch.linalg.vector_norm(views.c2w[:, :3, 3], dim=-1)
+    return order, (cosines[None] > (1 - distances.square().reciprocal()).sqrt()[:, None]).sum(dim=1)

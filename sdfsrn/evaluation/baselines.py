@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sdfsrn.data.dataset import Dataset
 from sdfsrn.data.synthetic import extent_range
-from sdfsrn.data.views import TrainingViews
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.evaluation.protocol import NOVEL_SAMPLES, Progress, encode, novel_rays, rays_meet_inside, summary
 from sdfsrn.geometry.cameras import pixel_rays, project
@@ -25,21 +25,19 @@ MEAN_OF = 500  # training shapes at most that the mean shape averages
 
 
 def baselines(
-    model: Model,
-    trained_on: tuple[Primitives, TrainingViews],
-    shapes: Primitives,
-    families: list[str],
-    views: TrainingViews,
-    progress: Progress = lambda done, total: None,
+    model: Model, trained_on: Dataset | None, dataset: Dataset, progress: Progress = lambda done, total: None
 ) -> dict[str, dict[str, Any]]:
-    """Name -> `novel_view_iou` as in an evaluation's report.
+    """Name -> `novel_view_iou` as in an evaluation's report, for the shapes of a data set whose truth is known.
 
-    `views` and the views of `trained_on` are each shape's first one. The model only says which training shape is nearest to
-    a picture: the one whose picture's latent is, or another, if the picture itself was trained on.
+    The model only says which training shape is nearest to a picture: the one whose picture's latent is, or another, if the
+    picture itself was trained on. Without `trained_on` the baselines that need it are left out.
     """
-    known_shapes, known_views = trained_on
-    common = _mean_shape(known_shapes)
-    nearest = nearest_latents(encode(model, views), encode(model, known_views))
+    views, shapes, families = dataset.first_views, dataset.shapes, list(dataset.names)
+    if shapes is None:
+        raise ValueError("the true shapes of this data set are not known")
+    known = trained_on.shapes if trained_on is not None else None
+    common = _mean_shape(known) if known is not None else None
+    nearest = nearest_latents(encode(model, views), encode(model, trained_on.first_views)) if trained_on is not None else None
     found: dict[str, list[Tensor]] = {}
     for i in range(len(shapes)):
         one = slice(i, i + 1)
@@ -47,12 +45,13 @@ def baselines(
         truth = intersect(shapes[one], rays_o, rays_d)[0]
         mask, c2w = views.masks[i], views.c2w[i]
         answers = {
-            "mean shape": rays_meet_inside(common, common, rays_o, rays_d),
-            "nearest training shape": intersect(known_shapes[nearest[one]], rays_o, rays_d)[0],
             "input mask repeated": mask.flatten().repeat(len(truth[0]) // mask.numel())[None],
             "visual hull of one mask": ray_minimum(visual_hull(mask, c2w, views.fovy_deg), rays_o, rays_d, NOVEL_SAMPLES) < 0,
             "fit of the right family": intersect(fit_extents(families[i], mask, c2w, views.fovy_deg), rays_o, rays_d)[0],
         }
+        if known is not None and common is not None and nearest is not None:
+            answers["mean shape"] = rays_meet_inside(common, common, rays_o, rays_d)
+            answers["nearest training shape"] = intersect(known[nearest[one]], rays_o, rays_d)[0]
         for name, answer in answers.items():
             per_view = (part.view(len(rays_o[0]) // mask.numel(), -1) for part in (answer, truth))
             found.setdefault(name, []).append(iou(*per_view))

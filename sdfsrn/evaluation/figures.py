@@ -55,20 +55,21 @@ def picture_grid(
     figure.savefig(path, dpi=110)
 
 
-def novel_views_figure(truth: Tensor, prediction: Tensor, families: Sequence[str], path: Path) -> None:
-    """Six unseen angles of the first shapes, truth over prediction; masks are (shape, view, size, size)."""
-    rows, names = [], []
-    for i, family in enumerate(families[:SHOWN]):
-        true, predicted = truth[i].numpy(), prediction[i].numpy()
-        rows += [list(true.astype(np.float32)), [compare(p, t) for p, t in zip(predicted, true, strict=True)]]
-        names += [f"{family}\ntruth", "prediction"]
-    picture_grid(
-        rows,
-        names,
-        [f"view {i}" for i in range(truth.shape[1])],
-        path,
-        "six angles that the model never saw of these shapes; red: too much, blue: missing",
-    )
+def novel_views_figure(truth: Tensor | None, prediction: Tensor, names: Sequence[str], path: Path) -> None:
+    """Six unseen angles of the first shapes, truth, where it is known, over prediction; masks are (shape, view, size, size)."""
+    rows, row_names, title = [], [], "six angles that the model never saw of these shapes"
+    for i, name in enumerate(names[:SHOWN]):
+        predicted = prediction[i].numpy()
+        if truth is None:
+            rows.append(list(predicted.astype(np.float32)))
+            row_names.append(name[-12:])
+        else:
+            true = truth[i].numpy()
+            rows += [list(true.astype(np.float32)), [compare(p, t) for p, t in zip(predicted, true, strict=True)]]
+            row_names += [f"{name}\ntruth", "prediction"]
+    if truth is not None:
+        title += "; red: too much, blue: missing"
+    picture_grid(rows, row_names, [f"view {i}" for i in range(prediction.shape[1])], path, title)
 
 
 def compare(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:

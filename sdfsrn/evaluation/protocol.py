@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sdfsrn.data.dataset import Dataset
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.evaluation.metrics import chamfer_l1, iou
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
@@ -31,60 +32,55 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`report` is what evaluation.json holds; the masks (shape, view, size, size) are what the figures show."""
+    """`report` is what evaluation.json holds; the masks (shape, view, size, size) are what the figures show.
+
+    Where the truth is not known there is no `novel_truth`, and what needs it is None in the report.
+    """
 
     report: dict[str, Any]
-    novel_truth: Bool[Tensor, "shape view size size"]
+    novel_truth: Bool[Tensor, "shape view size size"] | None
     novel_prediction: Bool[Tensor, "shape view size size"]
 
 
-def evaluate_model(
-    model: Model,
-    shapes: Primitives,
-    families: list[str],
-    views: TrainingViews,
-    temperature: float,
-    progress: Progress = lambda done, total: None,
-) -> Evaluation:
-    """Measure a model on the first view of each shape, as API.md defines it.
+def evaluate_model(model: Model, dataset: Dataset, temperature: float, progress: Progress = lambda done, total: None) -> Evaluation:
+    """Measure a model on the first view of each object, as the HTTP contract defines it.
 
     A shape whose field has no inside is a failure: it counts as IoU 0, not at all in the distances, and in `n_failures`.
     """
-    first = torch.arange(len(shapes)) * (len(views) // len(shapes))
+    views, shapes = dataset.views, dataset.shapes
     latents = encode(model, views)
     loss, wrong, input_iou = training_fit(model, views, latents, temperature)
     novel, solid, chamfer, gradient, truths, predictions = [], [], [], [], [], []
-    surface = sample_surface(shapes, SURFACE_POINTS, seed=0)
-    for i in range(len(shapes)):
-        one = slice(i, i + 1)
-        sdf = model.sdf(latents[first[i]][None])
+    for i, first in enumerate(dataset.first):
+        sdf = model.sdf(latents[first][None])
         grid = GridField(sdf, 64, model.device)
-        truth, prediction = novel_silhouettes(sdf, grid, shapes[one], float(views.azimuth_deg[first[i]]), views)
-        inside_truth = contains(shapes[one], grid_points(64).reshape(-1, 3))
+        azimuth_deg = float(views.azimuth_deg[first])
+        predictions.append(novel_prediction(sdf, grid, azimuth_deg, views))
         empty = bool((grid.values >= 0).all())
-        novel.append(iou(prediction.flatten(1), truth.flatten(1)) * (not empty))
-        solid.append(iou((grid.values.cpu() < 0).reshape(1, -1), inside_truth)[0] * (not empty))
-        truths.append(truth)
-        predictions.append(prediction)
-        if not empty:
-            distance, norm = _surface_measures(sdf, grid, surface[i])
-            chamfer.append(distance)
-            gradient.append(norm)
-        progress(i + 1, len(shapes))
-    novel_iou = torch.stack(novel)
+        points = _surface_points(grid) if not empty else None
+        if points is not None:
+            gradient.append(_gradient_norm(sdf, points))
+        if shapes is not None:
+            truths.append(novel_truth(shapes[i : i + 1], azimuth_deg, views))
+            inside_truth = contains(shapes[i : i + 1], grid_points(64).reshape(-1, 3))
+            novel.append(iou(predictions[-1].flatten(1), truths[-1].flatten(1)) * (not empty))
+            solid.append(iou((grid.values.cpu() < 0).reshape(1, -1), inside_truth)[0] * (not empty))
+            if points is not None:
+                chamfer.append(chamfer_l1(points.numpy(), sample_surface(shapes[i : i + 1], SURFACE_POINTS, seed=0)[0]))
+        progress(i + 1, len(dataset))
     report = {
         "silhouette_loss": loss,
         "temperature": temperature,
         "wrong_pixels": wrong,
         "input_iou": input_iou,
-        "novel_view_iou": summary(novel_iou, families),
-        "iou_3d": float(torch.stack(solid).mean()),
+        "novel_view_iou": summary(torch.stack(novel), list(dataset.names)) if novel else None,
+        "iou_3d": float(torch.stack(solid).mean()) if solid else None,
         "chamfer_l1": float(np.mean(chamfer)) if chamfer else None,
         "surface_gradient_norm": float(np.mean(gradient)) if gradient else None,
-        "n_shapes": len(shapes),
-        "n_failures": len(shapes) - len(chamfer),
+        "n_shapes": len(dataset),
+        "n_failures": len(dataset) - len(gradient),
     }
-    return Evaluation(report, torch.stack(truths), torch.stack(predictions))
+    return Evaluation(report, torch.stack(truths) if truths else None, torch.stack(predictions))
 
 
 def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
@@ -108,16 +104,16 @@ def training_fit(model: Model, views: TrainingViews, latents: Tensor, temperatur
     return float(torch.cat(squared).mean()), float(torch.cat(wrong).mean()), float(torch.cat(ious).mean())
 
 
-def novel_silhouettes(
-    sdf: Sdf, grid: GridField, shape: Primitives, azimuth_deg: float, views: TrainingViews
-) -> tuple[Bool[Tensor, "6 size size"], Bool[Tensor, "6 size size"]]:
-    """Truth and prediction at the six unseen views of one shape whose known view is at `azimuth_deg`."""
-    rays_o, rays_d = novel_rays(azimuth_deg, views)
-    truth, _, _ = intersect(shape, rays_o, rays_d)
-    device = grid.values.device
-    prediction = rays_meet_inside(sdf, grid, rays_o.to(device), rays_d.to(device)).cpu()
-    size = views.size
-    return truth.view(-1, size, size), prediction.view(-1, size, size)
+def novel_truth(shape: Primitives, azimuth_deg: float, views: TrainingViews) -> Bool[Tensor, "6 size size"]:
+    """The true silhouettes at the six unseen views of one shape whose known view is at `azimuth_deg`."""
+    truth, _, _ = intersect(shape, *novel_rays(azimuth_deg, views))
+    return truth.view(-1, views.size, views.size)
+
+
+def novel_prediction(sdf: Sdf, grid: GridField, azimuth_deg: float, views: TrainingViews) -> Bool[Tensor, "6 size size"]:
+    """A field's silhouettes at the same views."""
+    rays_o, rays_d = (rays.to(grid.values.device) for rays in novel_rays(azimuth_deg, views))
+    return rays_meet_inside(sdf, grid, rays_o, rays_d).cpu().view(-1, views.size, views.size)
 
 
 def novel_rays(azimuth_deg: float, views: TrainingViews) -> tuple[Float[Tensor, "1 rays 3"], Float[Tensor, "1 rays 3"]]:
@@ -143,16 +139,20 @@ def rays_meet_inside(
     return inside & meets
 
 
-def _surface_measures(sdf: Sdf, grid: GridField, truth: np.ndarray) -> tuple[float, float]:
-    """Chamfer distance to points of the true surface, and the mean length of the field's gradient on the predicted one."""
+def _surface_points(grid: GridField) -> Float[Tensor, "n 3"] | None:
+    """Points on the predicted surface; None if there is none."""
     try:
         mesh = extract_mesh(grid.values)
     except EmptySurface:
-        return float("nan"), float("nan")
-    points = np.asarray(mesh.sample(SURFACE_POINTS, seed=0))
-    leaf = torch.tensor(points, dtype=torch.float32, device=grid.values.device)[None].requires_grad_()
+        return None
+    return torch.tensor(np.asarray(mesh.sample(SURFACE_POINTS, seed=0)), dtype=torch.float32)
+
+
+def _gradient_norm(sdf: Sdf, points: Float[Tensor, "n 3"]) -> float:
+    """The mean length of the field's gradient."""
+    leaf = points[None].requires_grad_()
     (gradient,) = torch.autograd.grad(sdf(leaf).sum(), leaf)
-    return chamfer_l1(points, truth), float(torch.linalg.vector_norm(gradient, dim=-1).mean())
+    return float(torch.linalg.vector_norm(gradient, dim=-1).mean())
 
 
 def summary(novel_iou: Float[Tensor, "shape view"], families: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def orbit_c2w(
-    azimuth_deg: Float[Tensor, " batch"], elevation_deg: Float[Tensor, " batch"], distance: float
+    azimuth_deg: Float[Tensor, " batch"], elevation_deg: Float[Tensor, " batch"], distance: float | Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch 4 4"]:
     """Camera-to-world poses looking at the origin from `distance` scene units.
 
@@ -20,7 +20,8 @@ def orbit_c2w(
     backward = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], dim=-1)
     up = torch.linalg.cross(backward, right)
     c2w = torch.zeros(*azimuth.shape, 4, 4, dtype=azimuth.dtype, device=azimuth.device)
-    c2w[..., :3, :] = torch.stack([right, up, backward, backward * distance], dim=-1)
+    place = backward * torch.as_tensor(distance, dtype=azimuth.dtype, device=azimuth.device)[..., None]
+    c2w[..., :3, :] = torch.stack([right, up, backward, place], dim=-1)
     c2w[..., 3, 3] = 1
     return c2w
 

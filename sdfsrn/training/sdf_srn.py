@@ -17,8 +17,8 @@ from torch import Tensor
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import SdfSrnConfig, SyntheticData
-from sdfsrn.data.synthetic import families_of, make_views
-from sdfsrn.data.views import TrainingViews
+from sdfsrn.data.dataset import Dataset, open_dataset
+from sdfsrn.data.views import pixels_outwards
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
@@ -45,7 +45,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def train(
     config: SdfSrnConfig,
-    data: SyntheticData,
+    data: SyntheticData | Path,
     folder: Path,
     *,
     resume_from: Path | None = None,
@@ -56,14 +56,15 @@ def train(
 ) -> dict[str, Any]:
     """Train, evaluate, and leave checkpoint, metrics and figures in `folder`; returns the evaluation.
 
+    `data` is what to draw, or a file of views (`sdfsrn.data.dataset.save_dataset`).
     `resume_from` goes on with an interrupted run of the same configuration and data, bit-equal on one CPU; `init_from`
     starts from another model's weights. When `progress` raises Interrupted, a checkpoint is left of the very step. Raises
     TrainingCollapsed, and ValueError for a checkpoint that does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    progress("data", 0, data.n_shapes, {})
-    shapes, views = make_views(data)
-    run = Run(config, data, views, pick_device(device))
+    progress("data", 0, 1, {})
+    dataset = open_dataset(data)
+    run = Run(config, dataset, pick_device(device))
     if resume_from is not None:
         run.restore(Checkpoint.load(resume_from))
     elif init_from is not None:
@@ -87,12 +88,9 @@ def train(
         raise
     if not (folder / CHECKPOINT).is_file():
         keep()  # it was interrupted after its last step
-    count = min(len(shapes), EVALUATED)
     evaluation = evaluate_model(
         run.model.eval(),
-        shapes[:count],
-        families_of(data)[:count],
-        views[: count * data.views_per_shape],
+        dataset.part(EVALUATED),
         config.temperature,
         lambda done, total: progress("evaluation", done, total, {}),
     )
@@ -100,7 +98,7 @@ def train(
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.history))
     loss_figure(run.history, folder / "loss.png")
     run.convergence_figure(folder / "convergence.png")
-    novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, families_of(data), folder / "novel_views.png")
+    novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, dataset.names, folder / "novel_views.png")
     return evaluation.report
 
 
@@ -122,8 +120,9 @@ def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, ...]:
 class Run:
     """The state of one training: networks, optimiser, history. Randomness is derived from seed and step, so none is state."""
 
-    def __init__(self, config: SdfSrnConfig, data: SyntheticData, views: TrainingViews, device: torch.device) -> None:
-        self.config, self.data, self.views, self.device = config, data, views, device
+    def __init__(self, config: SdfSrnConfig, dataset: Dataset, device: torch.device) -> None:
+        self.config, self.dataset, self.device = config, dataset, device
+        self.views = views = dataset.views
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim, config.symmetry)).to(device)
@@ -133,6 +132,7 @@ class Run:
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
         self.digest = views.digest()
         self.mask_radius = views.mean_mask_radius()
+        self.outwards, self.reaching = pixels_outwards(views)
         self.steps_per_epoch = -(-len(views) // config.batch_size)
         self.step = 0
         self.rows: list[Tensor] = []
@@ -208,9 +208,8 @@ class Run:
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`n_rays` random pixels of each picture whose rays meet the unit sphere: rays, inside or not, background angle."""
         rays_o, rays_d = pixel_rays(self.views.c2w[batch], self.views.fovy_deg, self.views.size)
-        _, _, meets = unit_sphere_interval(rays_o[:1], rays_d[:1])  # the same pixels for every pose of one distance
-        candidates = meets[0].nonzero()[:, 0]
-        pixel = candidates[torch.randint(len(candidates), (len(batch), self.config.n_rays), generator=generator)]
+        place = torch.rand(len(batch), self.config.n_rays, generator=generator) * self.reaching[batch, None]
+        pixel = self.outwards[place.long()]
         index = pixel[..., None].expand(-1, -1, 3)
         found = (
             rays_o.gather(1, index),
@@ -242,8 +241,7 @@ class Run:
 
     def watch(self) -> None:
         """Render the shown shapes, keep the picture at the start, the middle and the end, and refuse to go on from a collapse."""
-        shown = slice(0, min(SHOWN * self.data.views_per_shape, len(self.views)), self.data.views_per_shape)
-        minima = self._training_minima(shown)
+        minima = self._training_minima()
         if self.step >= SETTLED_STEPS:
             meets = minima != MISS  # the other rays are outside whatever the field
             share = (minima < 0).flatten(1).sum(dim=1) / meets.flatten(1).sum(dim=1)
@@ -258,24 +256,25 @@ class Run:
             if self.epoch == epoch:  # a short training starts and ends in the middle
                 self.snapshots.setdefault(name, pictures.clone())
 
-    def _training_minima(self, shown: slice) -> Tensor:
-        rays_o, rays_d = pixel_rays(self.views.c2w[shown].to(self.device), self.views.fovy_deg, self.views.size)
+    def _training_minima(self) -> Tensor:
+        shown = self.dataset.part(SHOWN).first_views
+        rays_o, rays_d = pixel_rays(shown.c2w.to(self.device), shown.fovy_deg, shown.size)
         with torch.no_grad():
-            latents = self.model.encoder(self.views.pictures(shown).to(self.device))
+            latents = self.model.encoder(shown.pictures().to(self.device))
             minima = ray_minimum(self.model.sdf(latents), rays_o, rays_d, self.config.n_samples)
-        return minima.view(-1, self.views.size, self.views.size).cpu()
+        return minima.view(-1, shown.size, shown.size).cpu()
 
     def convergence_figure(self, path: Path) -> None:
         """Truth, prediction and difference at the start, in the middle and at the end."""
-        step = self.data.views_per_shape
-        truth = self.views.masks[: SHOWN * step : step].numpy()
+        shown = self.dataset.part(SHOWN)
+        truth = shown.first_views.masks.numpy()
         rows, names = [list(truth.astype("float32"))], ["truth"]
         for name in ("start", "middle", "end"):
             if name in self.snapshots:
                 predicted = self.snapshots[name].float().numpy() / 255
                 rows += [list(predicted), [compare(p, t) for p, t in zip(predicted, truth, strict=True)]]
                 names += [name, "difference"]
-        picture_grid(rows, names, families_of(self.data), path, "training views; red: too much, blue: missing")
+        picture_grid(rows, names, [name[-12:] for name in shown.names], path, "training views; red: too much, blue: missing")
 
     def checkpoint(self) -> Checkpoint:
         """Everything needed to resume and to serve."""
@@ -296,7 +295,7 @@ class Run:
             self.views.fovy_deg,
             "sdf_srn",
             dataclasses.asdict(self.config),
-            dataclasses.asdict(self.data),
+            self.dataset.description,
             self.digest,
             list(self.history),
             state,

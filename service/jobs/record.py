@@ -16,7 +16,7 @@ ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Job:
-    """`source` is where a worker finds the model or the data; `files` is the published manifest; `owner` "" is everybody."""
+    """`source` and `data` are where a worker finds the model and the data set; `files` is the manifest; `owner` "" is everybody."""
 
     id: str
     type: JobType
@@ -28,6 +28,7 @@ class Job:
     metadata: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
     input_digest: str | None = None
     webhook: str | None = None
     expires_after: int | None = None
@@ -53,7 +54,10 @@ class Job:
         return self.status in ENDED
 
 
-_JSON = ("params", "metadata", "model", "source", "progress", "metrics", "error", "provenance", "files", "checkpoint", "published")
+_JSON = (
+    *("params", "metadata", "model", "source", "data", "progress", "metrics"),
+    *("error", "provenance", "files", "checkpoint", "published"),
+)
 _TEXT = ("id", "type", "created_at", "trace", "input_digest", "webhook", "started_at", "finished_at")
 
 

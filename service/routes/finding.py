@@ -1,12 +1,14 @@
-"""A caller's job, or the answer that there is none; and what is left of one."""
+"""A caller's job, or the answer that there is none; a page of them; and what is left of one."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from service.callers import may_see
 from service.context import Context
 from service.errors import Problem
-from service.jobs import Job
+from service.jobs import Job, is_id
+from service.registry import EVERYBODY
 from service.schemas import ProblemDocument
 
 _log = logging.getLogger(__name__)
@@ -28,6 +30,22 @@ def find_own_job(context: Context, caller: str, job_id: str) -> Job:
     if job.owner != caller:
         raise Problem(403, "this job is everybody's: it was made when there were no keys")
     return job
+
+
+def page_of_jobs(
+    context: Context, caller: str, wanted: Callable[[Job], bool], limit: int, cursor: str | None, since: str | None = None
+) -> tuple[list[Job], str | None]:
+    """The caller's jobs and everybody's that are `wanted`, newest first, and the cursor of the next page."""
+    if cursor is not None and not is_id(cursor):
+        raise Problem(422, "this is no cursor of ours", field="cursor")
+    pages = [context.jobs.newest_first(owner, cursor, since, wanted, limit) for owner in dict.fromkeys((EVERYBODY, caller))]
+    # Each list goes on before its own last id: together they are complete down to the highest of these.
+    goes_on = [before for _, before in pages if before is not None]
+    floor = max(goes_on, default="")
+    found = sorted((job for page, _ in pages for job in page if job.id >= floor), key=lambda job: job.id, reverse=True)
+    if len(found) > limit:
+        found, floor = found[:limit], found[limit - 1].id
+    return found, floor or None
 
 
 def discard(context: Context, job_id: str) -> None:

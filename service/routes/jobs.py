@@ -9,9 +9,8 @@ from pydantic import AwareDatetime
 from service.callers import CallerOf
 from service.context import ContextOf
 from service.errors import Problem
-from service.jobs import Job, JobType, Status, first_id_at, is_id
-from service.registry import EVERYBODY
-from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job
+from service.jobs import Job, JobType, Status, first_id_at
+from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job, page_of_jobs
 from service.routes.submission import RETRY_AFTER_S
 from service.schemas import JobEnvelope, JobPage, ProblemDocument
 
@@ -33,8 +32,6 @@ def list_jobs(
     cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> JobPage:
     """One page; `next_cursor` leads to the next, also from a page that is short because few of many jobs were wanted."""
-    if cursor is not None and not is_id(cursor):
-        raise Problem(422, "this is no cursor of ours", field="cursor")
     since = first_id_at((created_after - _EPOCH).total_seconds()) if created_after else None
 
     def wanted(job: Job) -> bool:
@@ -44,14 +41,8 @@ def list_jobs(
             and (model is None or (job.model or {}).get("name") == model)
         )
 
-    pages = [context.jobs.newest_first(owner, cursor, since, wanted, limit) for owner in dict.fromkeys((EVERYBODY, caller))]
-    # Each list goes on before its own last id: together they are complete down to the highest of these.
-    goes_on = [before for _, before in pages if before is not None]
-    floor = max(goes_on, default="")
-    found = sorted((job for page, _ in pages for job in page if job.id >= floor), key=lambda job: job.id, reverse=True)
-    if len(found) > limit:
-        found, floor = found[:limit], found[limit - 1].id
-    return JobPage(items=[JobEnvelope.of(job) for job in found], next_cursor=floor or None)
+    found, next_cursor = page_of_jobs(context, caller, wanted, limit, cursor, since)
+    return JobPage(items=[JobEnvelope.of(job) for job in found], next_cursor=next_cursor)
 
 
 @router.get("/{job_id}", responses=NOT_FOUND, summary="Look at a job")

@@ -6,14 +6,15 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from sdfsrn.config import METHODS, SyntheticData
-from service.callers import CallerOf
+from service.callers import CallerOf, may_see
 from service.context import Context, ContextOf
 from service.errors import Problem
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import TRAINING
+from service.registry import VIEWS_FILE
 from service.routes.submission import CREATED, PREFER, IdempotencyKey, submit
-from service.schemas import TrainingRequest
+from service.schemas import TrainingRequest, UploadedDataset
 from service.webhooks import check_url
 
 router = APIRouter(prefix="/v1", tags=["training"])
@@ -45,6 +46,7 @@ async def create_training(
     if wanted.webhook_url is not None:
         check_url(wanted.webhook_url, context.settings)
     model, source = await run_in_threadpool(_start, context, caller, wanted)
+    data = await run_in_threadpool(_uploaded, context, caller, wanted)
     job = Job(
         id=new_id(),
         type="training",
@@ -55,6 +57,7 @@ async def create_training(
         metadata=wanted.metadata,
         model=model,
         source=source,
+        data=data,
         webhook=wanted.webhook_url,
         expires_after=wanted.expires_after_s,
         params=wanted.model_dump(mode="json", exclude={"metadata", "webhook_url", "expires_after_s"}),
@@ -64,7 +67,9 @@ async def create_training(
 
 def _check(wanted: TrainingRequest) -> None:
     """What no single field shows: the library looks at the whole."""
-    parts = {"dataset": (SyntheticData, {"type"}), "config": (METHODS[wanted.method], set())}
+    parts: dict[str, tuple[type, set[str]]] = {"config": (METHODS[wanted.method], set())}
+    if not isinstance(wanted.dataset, UploadedDataset):
+        parts["dataset"] = (SyntheticData, {"type"})
     for part, (make, without) in parts.items():
         try:
             make(**getattr(wanted, part).model_dump(exclude=without))
@@ -84,3 +89,17 @@ def _start(context: Context, caller: str, wanted: TrainingRequest) -> tuple[dict
         if (asked := getattr(wanted.config, size)) != needed:
             raise Problem(422, f"{name} has {size} {needed}, this training {asked}; give both the same", field=f"config.{size}")
     return model, card.source
+
+
+def _uploaded(context: Context, caller: str, wanted: TrainingRequest) -> dict[str, Any] | None:
+    """Where the views of an uploaded data set lie."""
+    if not isinstance(wanted.dataset, UploadedDataset):
+        return None
+    job = context.jobs.get(wanted.dataset.id)
+    if job is None or job.type != "dataset" or not may_see(caller, job):
+        raise Problem(422, "there is no such data set; upload one with POST /v1/datasets", field="dataset.id")
+    for file in job.files if not job.expired else ():
+        if file["name"] == VIEWS_FILE:
+            return {name: file[name] for name in ("key", "bytes", "sha256")}
+    reason = (job.error or {}).get("detail", "wait until it has succeeded")
+    raise Problem(422, f"that data set is {job.status}: {reason}", field="dataset.id")

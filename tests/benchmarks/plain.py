@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdfsrn.config import SdfSrnConfig, SyntheticData
-from sdfsrn.data.synthetic import make_views
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.rendering.silhouettes import pick_minimum, stratified
@@ -67,9 +67,7 @@ class PickingRun(Run):
 
 def main() -> None:
     """Count the plain recipe's epochs."""
-    data = SyntheticData()
-    _, views = make_views(data)
-    print(run_to_target(CountingRun(SdfSrnConfig(), data, views, torch.device("cpu")), 3600, print))
+    print(run_to_target(CountingRun(SdfSrnConfig(), synthetic_dataset(SyntheticData()), torch.device("cpu")), 3600, print))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import torch
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.cli.local import UNSEEN_DATA
 from sdfsrn.config import WEIGHTS, ReconstructionConfig
-from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.metrics import iou
-from sdfsrn.evaluation.protocol import evaluate_model, novel_silhouettes
+from sdfsrn.evaluation.protocol import evaluate_model, novel_prediction, novel_truth
 from sdfsrn.images import Picture, read_picture
 from sdfsrn.reconstruct import Reconstructor
 from tests.benchmarks.recipes import Variant, train_all
@@ -52,26 +52,28 @@ def _mean_novel(reports: list[dict[str, Any] | None], name: str = "mean") -> flo
 
 def default_quality(n_shapes: int) -> dict[str, Any]:
     """The served model on shapes that it never saw."""
-    data = dataclasses.replace(UNSEEN_DATA, n_shapes=n_shapes)
-    shapes, views = make_views(data)
+    data = synthetic_dataset(dataclasses.replace(UNSEEN_DATA, n_shapes=n_shapes))
     checkpoint = Checkpoint.load(WEIGHTS / "default.safetensors")
     model = checkpoint.model(torch.device("cpu"))
-    report = evaluate_model(model, shapes, families_of(data), views, checkpoint.temperature).report
+    report = evaluate_model(model, data, checkpoint.temperature).report
     return {"novel_iou_default": report["novel_view_iou"]["mean"], "iou_3d_default": report["iou_3d"], "default_shapes": n_shapes}
 
 
 def refined_quality(n_shapes: int) -> dict[str, Any]:
     """Latents refined for fifty steps against the input's own mask, the view estimated, beside the same unrefined."""
-    data = dataclasses.replace(UNSEEN_DATA, n_shapes=n_shapes)
-    shapes, views = make_views(data)
+    data = synthetic_dataset(dataclasses.replace(UNSEEN_DATA, n_shapes=n_shapes))
+    shapes, views = data.shapes, data.views
+    assert shapes is not None
     served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
     rows = []
     for i in range(n_shapes):
         picture = Picture(views.images[i].permute(1, 2, 0).numpy(), views.masks[i].numpy())
         shape = served.shape(served.encode(picture), picture)
         refined = served.refined(shape, picture, ReconstructionConfig(refine_steps=50))
+        azimuth_deg = float(views.azimuth_deg[i])
+        truth = novel_truth(shapes[i : i + 1], azimuth_deg, views)
         for found in (shape, refined):
-            truth, prediction = novel_silhouettes(found.sdf, found.grid, shapes[i : i + 1], float(views.azimuth_deg[i]), views)
+            prediction = novel_prediction(found.sdf, found.grid, azimuth_deg, views)
             rows.append((found.input_iou, float(iou(prediction.flatten(1), truth.flatten(1)).mean())))
     unrefined, refined_rows = np.mean(rows[::2], axis=0), np.mean(rows[1::2], axis=0)
     return {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sdfsrn.config import SdfSrnConfig, SyntheticData
-from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.sdf_srn import Run
@@ -42,14 +42,13 @@ def train_all(variants: Sequence[Variant]) -> list[dict[str, Any] | None]:
 
 
 def _train(variant: Variant) -> dict[str, Any] | None:
-    data = SyntheticData(**{"seed": variant.seed, **variant.data})
+    data = synthetic_dataset(SyntheticData(**{"seed": variant.seed, **variant.data}))
     config = SdfSrnConfig(**{"seed": variant.seed, **variant.config})
-    shapes, views = make_views(data)
-    run = variant.run(config, data, views, torch.device("cpu"))
+    run = variant.run(config, data, torch.device("cpu"))
     try:
         while run.epoch < config.epochs:
             run.train_epoch()
             run.watch()
     except TrainingCollapsed:
         return None
-    return evaluate_model(run.model.eval(), shapes, families_of(data), views, config.temperature).report
+    return evaluate_model(run.model.eval(), data, config.temperature).report

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData, ring
-from sdfsrn.data.synthetic import make_views
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import encode
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
@@ -30,13 +30,12 @@ PLAIN_EPOCHS: int | None = None
 
 def recipe(quick: bool) -> dict[str, float | None]:
     """Seconds of training until the published recipe is good, and of an epoch, ours against the plain ones."""
-    data, config, cpu = SyntheticData(), SdfSrnConfig(), torch.device("cpu")
-    _, views = make_views(data)
+    data, config, cpu = synthetic_dataset(SyntheticData()), SdfSrnConfig(), torch.device("cpu")
     epoch_s = {
-        kind.__name__: median_s(kind(config, data, views, cpu).train_epoch, runs, 1 if runs > 1 else 0)
+        kind.__name__: median_s(kind(config, data, cpu).train_epoch, runs, 1 if runs > 1 else 0)
         for kind, runs in ((Run, 5), (PickingRun, 5), (PlainRun, 1))
     }
-    ours = run_to_target(Run(config, data, views, cpu), 20 if quick else 180)
+    ours = run_to_target(Run(config, data, cpu), 20 if quick else 180)
     reached = ours["reached"] or {}
     seconds = reached.get("seconds")
     return {
@@ -110,8 +109,7 @@ def render128() -> dict[str, float | None]:
 def pictures() -> dict[str, float | None]:
     """Six silhouettes of 256 x 256 and a mesh at 128^3, the model warm."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
-    _, views = make_views(SyntheticData(n_shapes=3, seed=3_000_000))
-    latent = encode(served.model, views)[1:2]
+    latent = encode(served.model, synthetic_dataset(SyntheticData(n_shapes=3, seed=3_000_000)).views)[1:2]
     camera = served._camera(list(ring(6, 20.0)), 2.5, 50.0, 256)
 
     def six() -> None:
@@ -126,9 +124,8 @@ def pictures() -> dict[str, float | None]:
 
 def _scaled(n_shapes: int, pipe: Any) -> None:
     torch.set_num_threads(2)
-    data = SyntheticData(n_shapes=n_shapes)
-    _, views = make_views(data)
-    run = Run(dataclasses.replace(SdfSrnConfig(), batch_size=25, n_rays=64), data, views, torch.device("cpu"))
+    data = synthetic_dataset(SyntheticData(n_shapes=n_shapes))
+    run = Run(dataclasses.replace(SdfSrnConfig(), batch_size=25, n_rays=64), data, torch.device("cpu"))
     order = torch.arange(25)
     step = iter(range(10**6))
     seconds = median_s(lambda: run._train_step((order + 7 * next(step)) % n_shapes, 0), 100, 10)

@@ -9,7 +9,7 @@ import torch
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.cli.local import UNSEEN_DATA
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
-from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.training.sdf_srn import train
 
@@ -24,11 +24,9 @@ def test_the_published_recipe(tmp_path: Path) -> None:
 
 
 def test_the_served_model_is_as_good_as_its_card_says() -> None:
-    shapes, views = make_views(UNSEEN_DATA)
     checkpoint = Checkpoint.load(WEIGHTS / "default.safetensors")
-    report = evaluate_model(
-        checkpoint.model(torch.device("cpu")), shapes, families_of(UNSEEN_DATA), views, checkpoint.temperature
-    ).report
+    model = checkpoint.model(torch.device("cpu"))
+    report = evaluate_model(model, synthetic_dataset(UNSEEN_DATA), checkpoint.temperature).report
     card = json.loads((WEIGHTS / "default.json").read_text())["evaluation"]
     assert report["novel_view_iou"]["mean"] >= 0.90 and report["n_failures"] == 0
     for name in ("silhouette_loss", "wrong_pixels", "input_iou", "iou_3d"):

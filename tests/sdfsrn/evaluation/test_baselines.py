@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sdfsrn.config import SyntheticData
-from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.data.dataset import synthetic_dataset
+from sdfsrn.data.synthetic import make_views
 from sdfsrn.evaluation.baselines import baselines, fit_extents, nearest_latents, visual_hull
 from sdfsrn.evaluation.protocol import novel_rays
 from sdfsrn.evaluation.report import compare_checkpoints
@@ -52,15 +53,15 @@ def test_the_nearest_is_another_one() -> None:
 
 def test_all_baselines_of_spheres() -> None:
     """A sphere's mask is right from everywhere, up to the camera's perspective, which is the same; the hull is far too large."""
-    data = dataclasses.replace(DATA, families=("sphere",))
-    shapes, views = make_views(data)
+    data = synthetic_dataset(dataclasses.replace(DATA, families=("sphere",)))
     torch.manual_seed(0)
-    found = baselines(Model(ModelConfig(8, 16)), (shapes, views), shapes, families_of(data), views)
+    found = baselines(Model(ModelConfig(8, 16)), data, data)
     assert found["input mask repeated"]["mean"] == pytest.approx(1, abs=1e-6)
     assert found["fit of the right family"]["mean"] > 0.97
     assert found["visual hull of one mask"]["mean"] < 0.7
     assert found["nearest training shape"]["mean"] < 1, "a shape is no neighbour of its own"
-    radii = shapes.half_extents[:, 0].sort().values
+    assert data.shapes is not None
+    radii = data.shapes.half_extents[:, 0].sort().values
     assert 0.2 < found["mean shape"]["worst"] < float(radii[0] / radii[3]) ** 1.5
 
 

@@ -5,7 +5,7 @@ import torch
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
-from sdfsrn.data.synthetic import make_views
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.networks.model import Model
@@ -22,7 +22,7 @@ def model() -> Model:
 
 
 def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model) -> None:
-    _, views = make_views(DATA)
+    views = synthetic_dataset(DATA).views
     rays_o, rays_d = pixel_rays(views.c2w, views.fovy_deg, views.size)
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
     t = stratified(near, far, 16, torch.Generator().manual_seed(0))
@@ -40,11 +40,10 @@ def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model) ->
 
 def test_a_fast_step_goes_where_the_plain_one_goes(model: Model) -> None:
     """The gradient of all weights, with everything fast and with everything in single precision."""
-    data, config = DATA, SdfSrnConfig(batch_size=6, hidden_dim=128)
-    _, views = make_views(data)
+    data, config = synthetic_dataset(DATA), SdfSrnConfig(batch_size=6, hidden_dim=128)
     gradients = []
     for dtype in (torch.float32, torch.bfloat16):
-        run = Run(config, data, views, torch.device("cpu"))
+        run = Run(config, data, torch.device("cpu"))
         run.model.load_state_dict(model.state_dict())
         run.fast_dtype = dtype
         run.optimizers = ()

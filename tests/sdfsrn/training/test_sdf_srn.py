@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.data.synthetic import make_views
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
 from tests.sdfsrn.conftest import TINY_CONFIG, TINY_DATA, TinyTraining
@@ -60,17 +60,15 @@ def test_another_networks_weights_are_refused(tiny_training: TinyTraining, tmp_p
 
 
 def test_another_seed_draws_other_rays() -> None:
-    _, views = make_views(TINY_DATA)
     draws = []
     for seed in (0, 7):
-        run = Run(dataclasses.replace(TINY_CONFIG, seed=seed), TINY_DATA, views, torch.device("cpu"))
+        run = Run(dataclasses.replace(TINY_CONFIG, seed=seed), synthetic_dataset(TINY_DATA), torch.device("cpu"))
         draws.append(torch.rand(4, generator=run._generator(3, 1)))
     assert not torch.equal(*draws)
 
 
 def test_a_field_that_became_empty_is_reported_at_the_next_look(tiny_training: TinyTraining) -> None:
-    _, views = make_views(TINY_DATA)
-    run = Run(TINY_CONFIG, TINY_DATA, views, torch.device("cpu"))
+    run = Run(TINY_CONFIG, synthetic_dataset(TINY_DATA), torch.device("cpu"))
     run.restore(Checkpoint.load(tiny_training.checkpoint))
     run.step = 1000 * run.steps_per_epoch  # long past the first steps, from which a field may recover
     for bias, state in ((5.0, "empty"), (-5.0, "full")):

@@ -1,0 +1,266 @@
+"""Data sets of one's own: a zip of pictures, masks and cameras becomes pictures that look at the origin of one common world.
+
+Each object has a folder with a `transforms.json`, or with `cameras.npz`, `image/` and, unless the pictures have alpha, `mask/`.
+Every picture is warped to a virtual camera at its own place that looks at the origin; the world is scaled so that all objects
+lie within the unit sphere, which all of these cameras see in whole.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from sdfsrn.data.archive import Archive, BadDataset
+from sdfsrn.data.camera_files import Matrix, Pinhole, read_cameras_npz, read_transforms
+from sdfsrn.data.views import TrainingViews
+from sdfsrn.geometry.cameras import orbit_c2w
+from sdfsrn.images import Picture, read_picture
+
+SIZE = 64
+FILL = 0.95  # of the unit sphere's radius is reached by the object that reaches furthest
+NEAREST = 1.15  # scene units from the origin: a camera closer than that sees the unit sphere too wide
+MARGIN = 1.06  # of the field of view around the unit sphere
+OVERSAMPLING = 8  # samples per side of a pixel that a warped picture is averaged over
+SPECK = 0.01  # share of the mask below which a part of it says nothing about how far the object reaches
+MAX_FILE = 64_000_000  # bytes of a file of cameras
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+
+# phase, done, total; may raise, which is how a caller stops
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to read: where it lies in the archive, its mask if that is a file of its own, its camera."""
+
+    subject: str
+    image: str
+    mask: str | None
+    camera: Pinhole
+
+
+@dataclass(frozen=True)
+class Captures:
+    """The views, of which `subjects[i]` says what picture i shows; `report` is what people are told."""
+
+    views: TrainingViews
+    subjects: list[str]
+    report: dict[str, Any]
+
+
+def read_captures(path: Path, progress: Progress = lambda phase, done, total: None) -> Captures:
+    """Read a zip. Raises BadDataset, which names every file that is bad."""
+    with Archive(path) as archive:
+        shots = _shots(archive)
+        reaches, used = _measure(archive, shots, progress)
+        scale = FILL / max(reaches)
+        shots = [dataclasses.replace(shot, camera=_scaled(shot.camera, scale)) for shot in shots]
+        distances = np.array([_distance(shot.camera) for shot in shots])
+        if near := {s.image: _too_near(d, r) for s, d, r in zip(shots, distances, reaches, strict=True) if d < NEAREST}:
+            raise BadDataset(near)
+        fovy_deg = 2 * math.degrees(math.asin(1 / distances.min())) * MARGIN
+        views = _warped(archive, shots, fovy_deg, progress)
+    subjects = [shot.subject for shot in shots]
+    used |= {name for shot in shots for name in (shot.image, shot.mask) if name}
+    report = {
+        "objects": len(set(subjects)),
+        "pictures": len(shots),
+        "scale": scale,  # of the world that was sent
+        "camera_distance": views.camera_distance,
+        "camera_distances": [float(distances.min()), float(distances.max())],
+        "fovy_deg": fovy_deg,
+        "digest": views.digest(),
+        "unused": [name for name in archive.paths if name not in used],
+    }
+    return Captures(views, subjects, report)
+
+
+def _too_near(distance: float, reach: float) -> str:
+    return (
+        f"the camera is {distance:.2f} from the origin once the object that reaches furthest fits the unit sphere (this one "
+        f"reaches {reach:.2f} before that): is the object at the origin?"
+    )
+
+
+def _shots(archive: Archive) -> list[Shot]:
+    """All pictures that some camera file names, object by object."""
+    bad: dict[str, str] = {}
+    found: list[Shot] = []
+    files = [path for path in archive.paths if re.fullmatch(r"transforms\w*\.json|cameras\.npz", PurePosixPath(path).name)]
+    if not files:
+        raise BadDataset({archive.name: "has no cameras: expected a transforms.json or a cameras.npz in the folder of each object"})
+    for file in files:
+        folder = PurePosixPath(file).parent
+        try:
+            data = archive.read(file, MAX_FILE)
+            read = _npz_shots if file.endswith(".npz") else _transforms_shots
+            found += read(archive, folder, data, bad)
+        except ValueError as error:
+            bad[file] = str(error)
+    if bad:
+        raise BadDataset(bad)
+    if not found:
+        raise BadDataset({files[0]: "names no picture"})
+    return found
+
+
+def _transforms_shots(archive: Archive, folder: PurePosixPath, data: bytes, bad: dict[str, str]) -> list[Shot]:
+    shots = []
+    for frame in read_transforms(data):
+        image = _existing(archive, folder, frame.image)
+        mask = _existing(archive, folder, frame.mask) if frame.mask is not None else None
+        missing = frame.image if image is None else frame.mask if mask is None else None
+        if image is None or missing is not None:
+            bad[str(folder / str(missing))] = "is named by transforms.json and not in the archive"
+        else:
+            shots.append(Shot(_subject(folder), image, mask, frame.camera))
+    return shots
+
+
+def _existing(archive: Archive, folder: PurePosixPath, name: str) -> str | None:
+    """The file that a frame means: NeRF leaves the extension off."""
+    path = str(folder / name)
+    return next((candidate for candidate in (path, *(path + extension for extension in EXTENSIONS)) if candidate in archive), None)
+
+
+def _npz_shots(archive: Archive, folder: PurePosixPath, data: bytes, bad: dict[str, str]) -> list[Shot]:
+    cameras = read_cameras_npz(data)
+    images, masks = _pictures(archive, folder / "image"), _pictures(archive, folder / "mask")
+    if not images:
+        raise ValueError("there are no pictures in the folder image/ beside it")
+    numbers = _numbers(images, cameras)
+    if masks and len(masks) != len(images):
+        by_stem = {PurePosixPath(mask).stem: mask for mask in masks}
+        bad |= {image: "has no mask" for image in images if PurePosixPath(image).stem not in by_stem}
+        masks = [by_stem.get(PurePosixPath(image).stem, "") for image in images]
+    return [Shot(_subject(folder), image, masks[i] if masks else None, cameras[numbers[i]]) for i, image in enumerate(images)]
+
+
+def _numbers(images: list[str], cameras: dict[int, Pinhole]) -> list[int]:
+    """Which camera is whose: in order, or, if there are more of them than pictures, by the number in the picture's name."""
+    if len(images) == len(cameras):
+        return list(cameras)
+    stems = [PurePosixPath(image).stem for image in images]
+    numbers = [int(stem) for stem in stems if re.fullmatch(r"\d{1,9}", stem)]
+    if len(numbers) == len(stems) and set(numbers) <= set(cameras):
+        return numbers
+    raise ValueError(f"has {len(cameras)} cameras for {len(images)} pictures, and the pictures' names do not say which are theirs")
+
+
+def _pictures(archive: Archive, folder: PurePosixPath) -> list[str]:
+    return [
+        path for path in archive.paths if PurePosixPath(path).parent == folder and PurePosixPath(path).suffix.lower() in EXTENSIONS
+    ]
+
+
+def _subject(folder: PurePosixPath) -> str:
+    return str(folder) if folder.parts else "object"
+
+
+def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> tuple[list[float], set[str]]:
+    """How far from the origin each object reaches, as its picture shows it; and the files of cameras."""
+    bad: dict[str, str] = {}
+    reaches = []
+    for i, shot in enumerate(shots):
+        progress("reading", i, len(shots))
+        try:
+            picture = _picture(archive, shot)
+            if _touches_border(picture.mask):
+                raise ValueError("the object is cut off by the picture's border; leave a margin, or leave the picture out")
+            reaches.append(_reach(picture, shot.camera))
+        except ValueError as error:
+            bad[(shot.mask if getattr(error, "field", "") == "mask" else None) or shot.image] = str(error)
+    if bad:
+        raise BadDataset(bad)
+    return reaches, {path for path in archive.paths if path.endswith((".json", ".npz"))}
+
+
+def _picture(archive: Archive, shot: Shot) -> Picture:
+    return read_picture(archive.read(shot.image), archive.read(shot.mask) if shot.mask else None)
+
+
+def _touches_border(mask: NDArray[np.bool_]) -> bool:
+    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+
+
+def _reach(picture: Picture, camera: Pinhole) -> float:
+    """The radius of the sphere around the origin that the object's silhouette touches, in units of the world that was sent."""
+    labels, count = ndimage.label(picture.mask)
+    sizes: NDArray[Any] = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    row, column = np.nonzero((sizes >= SPECK * sizes.sum())[labels])
+    height, width = picture.mask.shape
+    pixels = np.stack([column + 0.5, row + 0.5, np.ones(len(row))])
+    directions = np.diag([1.0, -1.0, -1.0]) @ np.linalg.inv(camera.intrinsics(width, height)) @ pixels
+    to_origin = -camera.c2w[:3, :3].T @ camera.c2w[:3, 3]
+    cosine = (to_origin / np.linalg.norm(to_origin)) @ (directions / np.linalg.norm(directions, axis=0))
+    return float(np.linalg.norm(to_origin) * np.sin(min(math.pi / 2, math.acos(np.clip(cosine.min(), -1, 1)))))
+
+
+def _scaled(camera: Pinhole, scale: float) -> Pinhole:
+    c2w = camera.c2w.copy()
+    c2w[:3, 3] *= scale
+    return Pinhole(camera.intrinsics, c2w)
+
+
+def _distance(camera: Pinhole) -> float:
+    return float(np.linalg.norm(camera.c2w[:3, 3]))
+
+
+def _warped(archive: Archive, shots: list[Shot], fovy_deg: float, progress: Progress) -> TrainingViews:
+    places = torch.from_numpy(np.stack([shot.camera.c2w[:3, 3] for shot in shots])).float()
+    distances = torch.linalg.vector_norm(places, dim=-1)
+    azimuth = torch.rad2deg(torch.atan2(places[:, 0], places[:, 2])) % 360
+    elevation = torch.rad2deg(torch.asin(places[:, 1] / distances))
+    poses = orbit_c2w(azimuth, elevation, distances)
+    images, masks = [], []
+    for i, (shot, pose) in enumerate(zip(shots, poses, strict=True)):
+        progress("warping", i, len(shots))
+        rgb, mask = warp(_picture(archive, shot), shot.camera, pose.numpy().astype(np.float64), fovy_deg)
+        images.append(torch.from_numpy(rgb).permute(2, 0, 1))
+        masks.append(torch.from_numpy(mask))
+    return TrainingViews(torch.stack(images), torch.stack(masks), poses, azimuth, elevation, float(distances.median()), fovy_deg)
+
+
+def warp(picture: Picture, camera: Pinhole, pose: Matrix, fovy_deg: float) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The picture as a camera at the same place that looks as `pose` says would have taken it, on black: 64 x 64, and its mask.
+
+    Two pinholes at one place see the same rays: K R K'^-1 takes one's pixels to the other's (Hartley & Zisserman 2004, 8.4.2).
+    """
+    height, width = picture.mask.shape
+    fine = SIZE * OVERSAMPLING
+    focal = fine / 2 / math.tan(math.radians(fovy_deg) / 2)
+    virtual = np.array([[focal, 0, fine / 2], [0, focal, fine / 2], [0, 0, 1.0]])
+    flip = np.diag([1.0, -1.0, -1.0])  # OpenGL to OpenCV
+    turn = flip @ camera.c2w[:3, :3].T @ pose[:3, :3] @ flip
+    matrix = camera.intrinsics(width, height) @ turn @ np.linalg.inv(virtual)
+    matrix = matrix / matrix[2, 2]
+    alpha = picture.mask.astype(np.uint8) * 255
+    flat = Image.fromarray(np.dstack([picture.rgb * picture.mask[..., None], alpha]))
+    warped = flat.transform(
+        (fine, fine), Image.Transform.PERSPECTIVE, tuple(matrix.ravel()[:8]), Image.Resampling.BILINEAR, fillcolor=(0, 0, 0, 0)
+    )
+    small = np.asarray(warped.reduce(OVERSAMPLING))
+    return small[..., :3].copy(), small[..., 3] > 127
+
+
+def contact_sheet(views: TrainingViews, columns: int = 10, rows: int = 10) -> Image.Image:
+    """The first pictures side by side, what is not the object tinted."""
+    count = min(len(views), columns * rows)
+    sheet = np.zeros((-(-count // columns) * SIZE, min(count, columns) * SIZE, 3), dtype=np.uint8)
+    for i in range(count):
+        row, column = divmod(i, columns)
+        tile = np.where(
+            views.masks[i].numpy()[..., None], views.images[i].permute(1, 2, 0).numpy(), np.array([24, 32, 64], dtype=np.uint8)
+        )
+        sheet[row * SIZE : (row + 1) * SIZE, column * SIZE : (column + 1) * SIZE] = tile
+    return Image.fromarray(sheet)

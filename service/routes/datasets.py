@@ -1,0 +1,150 @@
+"""Data sets of one's own: a zip of pictures, masks and cameras in, something to train on out.
+
+A data set is the job that checked it: what the job made is the data set, and removing one removes the other.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from service.artifacts import StorageError, job_key
+from service.callers import CallerOf
+from service.context import Context, ContextOf
+from service.errors import Problem
+from service.jobs import Job, new_id, now
+from service.logs import current_trace
+from service.queue import DATASET
+from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job, page_of_jobs
+from service.routes.submission import CREATED, PREFER, IdempotencyKey, submit
+from service.schemas import DatasetCard, DatasetPage
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+ZIP_TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {"type": "object", "properties": {"archive": {"type": "string", "format": "binary"}}, "required": ["archive"]}}
+_CHUNK = 1 << 20
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=CREATED,
+    summary="Upload a data set",
+    openapi_extra={
+        "parameters": [PREFER],
+        "requestBody": {"required": True, "content": {"application/zip": _BINARY, "multipart/form-data": _FORM}},
+    },
+)
+async def create_dataset(request: Request, context: ContextOf, caller: CallerOf, idempotency_key: IdempotencyKey = "") -> Response:
+    """A zip with, for each object, a folder: `transforms.json` with its pictures, or `cameras.npz`, `image/` and `mask/`.
+
+    The job checks it, and names every file that is bad.
+    """
+    job_id = new_id()
+    async with _received(request) as archive:
+        digest = await run_in_threadpool(_digest, archive)
+        job = Job(
+            id=job_id,
+            type="dataset",
+            queue=DATASET,
+            created_at=now(),
+            owner=caller,
+            trace=current_trace(),
+            input_digest=f"sha-256:{digest}",
+        )
+        await run_in_threadpool(context.artifacts.put_stream, job_key(job_id, "input", "archive.zip"), archive)
+    try:
+        answer = await submit(context, request, job, idempotency_key, {"file": digest})
+    except Exception:
+        await run_in_threadpool(_discard_unless_created, context, job_id)
+        raise
+    if not answer.headers["location"].endswith(job_id):  # an earlier job's: this archive is nobody's
+        await run_in_threadpool(discard, context, job_id)
+    return answer
+
+
+@router.get("", summary="List data sets, newest first")
+def list_datasets(
+    context: ContextOf,
+    caller: CallerOf,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
+) -> DatasetPage:
+    """Your own and everybody's, those that are still being checked and those that were refused included."""
+    found, next_cursor = page_of_jobs(context, caller, lambda job: job.type == "dataset", limit, cursor)
+    return DatasetPage(items=[DatasetCard.of(job) for job in found], next_cursor=next_cursor)
+
+
+@router.get("/{dataset_id}", responses=NOT_FOUND, summary="Look at a data set")
+def get_dataset(dataset_id: str, context: ContextOf, caller: CallerOf) -> DatasetCard:
+    """How much it holds, its digest, and where to see it."""
+    return DatasetCard.of(_dataset(find_job(context, caller, dataset_id)))
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=NOT_FOUND, summary="Remove a data set")
+def delete_dataset(dataset_id: str, context: ContextOf, caller: CallerOf) -> None:
+    """With its job. A training that has not begun yet and needs it will fail."""
+    _dataset(find_own_job(context, caller, dataset_id))
+    context.jobs.delete(dataset_id)
+    discard(context, dataset_id)
+
+
+def _dataset(job: Job) -> Job:
+    if job.type != "dataset":
+        raise Problem(404, "there is no such data set")
+    return job
+
+
+@asynccontextmanager
+async def _received(request: Request) -> AsyncIterator[BinaryIO]:
+    """The zip as a file without a name: nothing of it is left behind, whatever happens."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=1) as form:
+            parts = form.multi_items()
+            if len(parts) != 1 or not isinstance(parts[0][1], UploadFile):
+                raise Problem(422, "send one file, the zip, and nothing beside it", field="archive")
+            yield _zip(parts[0][1].file)
+    elif kind in ZIP_TYPES:
+        with tempfile.TemporaryFile() as archive:
+            async for chunk in request.stream():
+                await run_in_threadpool(_write, archive, chunk)
+            yield _zip(archive)
+    else:
+        raise Problem(415, "send the zip itself as application/zip, or as the file of multipart/form-data", field="content-type")
+
+
+def _write(archive: BinaryIO, chunk: bytes) -> None:
+    try:
+        archive.write(chunk)
+    except OSError as error:
+        raise StorageError(f"cannot take in an archive: {error}") from error
+
+
+def _zip(archive: Any) -> BinaryIO:
+    archive.seek(0)
+    if archive.read(2) != b"PK":
+        raise Problem(422, "this is not a zip file", field="archive")
+    file: BinaryIO = archive
+    return file
+
+
+def _digest(archive: BinaryIO) -> str:
+    archive.seek(0)
+    digest = hashlib.sha256()
+    while chunk := archive.read(_CHUNK):
+        digest.update(chunk)
+    archive.seek(0)
+    return digest.hexdigest()
+
+
+def _discard_unless_created(context: Context, job_id: str) -> None:
+    if context.jobs.get(job_id) is None:
+        discard(context, job_id)

@@ -1,0 +1,308 @@
+"""Data sets of one's own: the same object through NeRF's and through IDR's files, zips that mean harm, and what bad files are told."""
+
+import io
+import json
+import math
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdfsrn.config import SdfSrnConfig, SyntheticData
+from sdfsrn.data.archive import Archive, BadDataset
+from sdfsrn.data.camera_files import read_cameras_npz, read_transforms
+from sdfsrn.data.captures import contact_sheet, read_captures
+from sdfsrn.data.dataset import open_dataset, save_dataset
+from sdfsrn.data.synthetic import make_views, shade
+from sdfsrn.geometry.bounds import unit_sphere_interval
+from sdfsrn.geometry.cameras import pixel_rays
+from sdfsrn.geometry.primitives import KINDS, Primitives, intersect
+from sdfsrn.training.sdf_srn import train
+
+Y_UP_TO_Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+FLIP = np.diag([1.0, -1.0, -1.0])
+BOX = Primitives(torch.tensor([[1.2, 0.8, 0.5]]), torch.tensor([KINDS.index("box")]))  # larger than the unit sphere
+SIZE, FOVY = 200, 40.0
+
+
+def _png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _poses() -> torch.Tensor:
+    """Cameras on a sphere of radius 6 that look past the origin, and are rolled."""
+    generator = torch.Generator().manual_seed(3)
+    poses = []
+    for i in range(6):
+        direction = torch.nn.functional.normalize(torch.randn(3, generator=generator), dim=0)
+        place = direction * (5.0 + 0.4 * i)
+        target = 0.15 * torch.randn(3, generator=generator)
+        backward = torch.nn.functional.normalize(place - target, dim=0)
+        right = torch.nn.functional.normalize(torch.linalg.cross(torch.randn(3, generator=generator), backward), dim=0)
+        pose = torch.eye(4)
+        pose[:3] = torch.stack([right, torch.linalg.cross(backward, right), backward, place], dim=-1)
+        poses.append(pose)
+    return torch.stack(poses)
+
+
+def _photos() -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Poses, pictures and masks of one box, exact."""
+    poses = _poses()
+    rays_o, rays_d = pixel_rays(poses, FOVY, SIZE)
+    hit, _, normal = intersect(BOX[torch.zeros(6, dtype=torch.long)], rays_o, rays_d)
+    colours = ((0.5 + 0.5 * normal) * hit[..., None] * 255).round().to(torch.uint8)
+    return poses, colours.view(-1, SIZE, SIZE, 3).numpy(), hit.view(-1, SIZE, SIZE).numpy()
+
+
+def _nerf_files() -> dict[str, bytes]:
+    poses, pictures, masks = _photos()
+    frames, files = [], {}
+    for i, pose in enumerate(poses.double().numpy()):
+        pose[:3] = Y_UP_TO_Z_UP @ pose[:3]
+        frames.append({"file_path": f"./train/r_{i}", "transform_matrix": pose.tolist()})
+        files[f"box/train/r_{i}.png"] = _png(np.dstack([pictures[i], masks[i].astype(np.uint8) * 255]))
+    files["box/transforms.json"] = json.dumps({"camera_angle_x": math.radians(FOVY), "frames": frames}).encode()
+    return files
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _idr_files(*, normalised: bool = False) -> dict[str, bytes]:
+    """As IDR writes them, or DVR; the object's frame is a third of the world's and the sign of half the matrices turned."""
+    poses, pictures, masks = _photos()
+    focal = SIZE / 2 / math.tan(math.radians(FOVY) / 2)
+    intrinsic = np.array([[focal, 0, SIZE / 2], [0, focal, SIZE / 2], [0, 0, 1]])
+    arrays, files = {}, {}
+    for i, pose in enumerate(poses.double().numpy()):
+        world = np.eye(4)
+        rotation = FLIP @ pose[:3, :3].T
+        world[:3, :3], world[:3, 3] = rotation / 3, -rotation @ pose[:3, 3]
+        world[:3] = world[:3] if normalised else intrinsic @ world[:3] * (-1) ** i
+        arrays[f"world_mat_{i}"] = world
+        arrays[f"scale_mat_{i}"] = np.diag([3.0, 3, 3, 1])
+        if normalised:
+            tangent = math.tan(math.radians(FOVY) / 2)
+            arrays[f"camera_mat_{i}"] = np.diag([1 / tangent, 1 / tangent, 1, 1])
+        files[f"image/{i:06d}.png"] = _png(pictures[i])
+        files[f"mask/{i:03d}.png"] = _png(masks[i].astype(np.uint8) * 255)
+    return files | {"cameras.npz": _npz(arrays)}
+
+
+def _zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("files", [_nerf_files, _idr_files, lambda: _idr_files(normalised=True)], ids=["nerf", "idr", "dvr"])
+def test_warped_pictures_are_those_of_cameras_that_look_at_the_origin(tmp_path: Path, files: Callable[[], dict[str, bytes]]) -> None:
+    """Against the same box, scaled as reported, drawn by ray casting from the new cameras."""
+    found = read_captures(_zip(tmp_path / "box.zip", files()))
+    report, views = found.report, found.views
+    assert (report["objects"], report["pictures"], report["unused"]) == (1, 6, [])
+    scale = report["scale"]
+    corner = float(BOX.half_extents.norm())
+    assert 0.9 < scale * corner <= 1.0, "it fills the unit sphere"
+    small = Primitives(BOX.half_extents * scale, BOX.kind)
+    rays_o, rays_d = pixel_rays(views.c2w, views.fovy_deg, views.size)
+    truth = intersect(small[torch.zeros(6, dtype=torch.long)], rays_o, rays_d)[0].view(views.masks.shape)
+    assert ((truth == views.masks).float().mean(dim=(1, 2)) > 0.99).all()
+    union, both = (truth | views.masks).sum(dim=(1, 2)), (truth & views.masks).sum(dim=(1, 2))
+    assert (both / union).min() > 0.95
+    assert not (views.masks.flatten(1) & ~unit_sphere_interval(rays_o, rays_d)[2]).any()
+    assert (views.images.permute(0, 2, 3, 1)[~views.masks].float().mean()) < 8, "the background is black up to the outline"
+    assert contact_sheet(views).size == (6 * 64, 64)
+
+
+def test_the_chair_through_two_kinds_of_files_is_one_chair(data_folder: Path, tmp_path: Path) -> None:
+    """NeRF's own cameras against the independently written OpenCV ones of the same photographs."""
+    mv_chair = data_folder / "mv_chair"
+    document = json.loads((mv_chair / "transforms_train.original.json").read_text())
+    listed = json.loads((mv_chair / "cameras.json").read_text())["views"][:8]
+    stems = [Path(view["image"]).stem for view in listed]
+    frames = {Path(frame["file_path"]).name: frame for frame in document["frames"]}
+    document["frames"] = [{**frames[stem], "file_path": f"image/{stem}"} for stem in stems]
+    pictures = {f"image/{stem}.png": (mv_chair / "image" / f"{stem}.png").read_bytes() for stem in stems}
+    nerf = read_captures(_zip(tmp_path / "nerf.zip", {"transforms.json": json.dumps(document).encode(), **pictures}))
+    arrays, files = {}, {}
+    for i, view in enumerate(listed):
+        world = np.eye(4)
+        world[:3] = np.array(view["K"]) @ np.column_stack([np.array(view["R"]) @ Y_UP_TO_Z_UP, view["t"]])
+        arrays[f"world_mat_{i}"] = world
+        files[f"image/{i}.png"] = pictures[f"image/{stems[i]}.png"]
+    idr = read_captures(_zip(tmp_path / "idr.zip", files | {"cameras.npz": _npz(arrays)}))
+    torch.testing.assert_close(nerf.views.c2w, idr.views.c2w, atol=1e-4, rtol=0)
+    assert (nerf.views.masks == idr.views.masks).float().mean() > 0.9999
+    assert nerf.report["scale"] == pytest.approx(idr.report["scale"], rel=1e-4)
+
+
+def test_a_training_on_many_objects_of_one_view(tmp_path: Path) -> None:
+    """The synthetic pictures, packed as strangers would, train as their masks say; the truth is not known, and so not reported."""
+    shapes, views = make_views(SyntheticData(n_shapes=4, seed=9))
+    files = {}
+    for i in range(4):
+        light = torch.nn.functional.normalize(torch.tensor([[0.4, 0.6, 0.8]]), dim=-1)
+        image, mask = shade(shapes[i : i + 1], views.c2w[i : i + 1], torch.tensor([[0.8, 0.5, 0.3]]), light, 128)
+        rgba = torch.cat([image[0], mask.to(torch.uint8) * 255]).permute(1, 2, 0).numpy()
+        pose = views.c2w[i].double().numpy()
+        pose[:3] = Y_UP_TO_Z_UP @ pose[:3]
+        files[f"shape{i}/view.png"] = _png(rgba)
+        frame = {"file_path": "view.png", "transform_matrix": pose.tolist()}
+        files[f"shape{i}/transforms.json"] = json.dumps({"camera_angle_x": math.radians(50), "frames": [frame]}).encode()
+    found = read_captures(_zip(tmp_path / "shapes.zip", files))
+    assert found.report["objects"] == 4
+    save_dataset(found.views, found.subjects, tmp_path / "views.safetensors")
+    dataset = open_dataset(tmp_path / "views.safetensors")
+    assert dataset.names == ("shape0", "shape1", "shape2", "shape3") and dataset.views.digest() == found.report["digest"]
+    report = train(SdfSrnConfig(epochs=3, hidden_dim=32, batch_size=2), tmp_path / "views.safetensors", tmp_path / "out", device="cpu")
+    assert report["novel_view_iou"] is None and report["n_shapes"] == 4 and report["input_iou"] > 0.2
+    assert (tmp_path / "out" / "novel_views.png").is_file()
+
+
+def _with_names(tmp_path: Path, names: list[str]) -> Path:
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            info = zipfile.ZipInfo()
+            info.filename = name  # as it stands: the constructor would tidy it up
+            archive.writestr(info, b"x")
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["../up.png"], "leads out"),
+        (["a/../../up.png"], "leads out"),
+        (["/etc/passwd"], "leads out"),
+        (["C:/windows.png"], "leads out"),
+        (["a\\..\\b.png"], "leads out"),
+        (["a.png", "a.png"], "2 times"),
+        (["a\n.png"], "unprintable"),
+        (["a\u202egnp.exe"], "unprintable"),
+    ],
+)
+def test_names_that_lead_astray_are_refused(tmp_path: Path, names: list[str], reason: str) -> None:
+    with pytest.raises(BadDataset, match=reason):
+        Archive(_with_names(tmp_path, names))
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "link.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("innocent.png")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(BadDataset, match="link"):
+        Archive(path)
+
+
+def test_bombs_are_refused_before_they_go_off(tmp_path: Path) -> None:
+    big = _zip(tmp_path / "big.zip", {"zeros.png": bytes(30_000_000)})
+    with pytest.raises(BadDataset, match="at most"):
+        Archive(big)
+    # a header that lies: 30 MB said to be 100 bytes, in the member and in the directory
+    lying = bytearray(big.read_bytes())
+    for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
+        at = lying.find(signature) + offset
+        lying[at : at + 4] = (100).to_bytes(4, "little")
+    (tmp_path / "lying.zip").write_bytes(lying)
+    with Archive(tmp_path / "lying.zip") as archive, pytest.raises(ValueError, match="cannot be unpacked|longer"):
+        archive.read("zeros.png")
+    # one member, a million times in the directory
+    data = bytearray(_zip(tmp_path / "one.zip", {"a.png": b"x"}).read_bytes())
+    start = data.find(b"PK\1\2")
+    end = data.find(b"PK\5\6")
+    entry = bytes(data[start:end])
+    record = bytearray(data[end:])
+    count = 1_000_000
+    record[8:12] = (0xFFFF).to_bytes(2, "little") * 2
+    record[12:16] = (len(entry) * count).to_bytes(4, "little")
+    (tmp_path / "many.zip").write_bytes(bytes(data[:start]) + entry * count + bytes(record))
+    with pytest.raises(BadDataset, match="holds more than"):
+        Archive(tmp_path / "many.zip")
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"not a zip at all", b"PK\5\6" + bytes(10)])
+def test_what_is_no_zip_is_said_to_be_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "no.zip").write_bytes(data)
+    with pytest.raises(BadDataset, match="zip"):
+        Archive(tmp_path / "no.zip")
+
+
+def test_every_bad_file_is_named(tmp_path: Path) -> None:
+    files = _nerf_files()
+    files["box/train/r_1.png"] = b"no picture"
+    files["box/train/r_3.png"] = _png(np.full((SIZE, SIZE, 4), 255, dtype=np.uint8))
+    cut = np.zeros((SIZE, SIZE, 4), dtype=np.uint8)
+    cut[:100] = 255
+    files["box/train/r_4.png"] = _png(cut)
+    del files["box/train/r_5.png"]
+    with pytest.raises(BadDataset) as caught:
+        read_captures(_zip(tmp_path / "bad.zip", files))
+    assert list(caught.value.files) == ["box/train/r_5"], "first what is missing"
+    document = json.loads(files["box/transforms.json"])
+    document["frames"].pop()
+    files["box/transforms.json"] = json.dumps(document).encode()
+    with pytest.raises(BadDataset) as caught:
+        read_captures(_zip(tmp_path / "bad.zip", files))
+    assert list(caught.value.files) == ["box/train/r_1.png", "box/train/r_3.png", "box/train/r_4.png"]
+    assert "cut off" in caught.value.files["box/train/r_4.png"] and "2 more" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"frames": 3}, "list `frames`"),
+        ({"k1": 0.1}, "undistort"),
+        ({"camera_angle_x": "wide"}, "must be a number"),
+        ({"camera_angle_x": -1}, "positive"),
+        ({"camera_angle_x": None, "fl_x": None}, "must be a number"),
+        ({"frames": [{"file_path": "a", "transform_matrix": [[1, 2], [3, 4]]}]}, "frame 0: transform_matrix"),
+        ({"frames": [{"file_path": "a", "transform_matrix": np.diag([2, 2, 2, 1]).tolist()}]}, "neither scale nor mirror"),
+        ({"frames": [{"file_path": 7, "transform_matrix": np.eye(4).tolist()}]}, "must be texts"),
+        ({"frames": [{"transform_matrix": np.eye(4).tolist()}]}, "frame 0 has no file_path"),
+    ],
+)
+def test_bad_transforms_are_explained(change: dict[str, Any], reason: str) -> None:
+    good = {"camera_angle_x": 0.7, "frames": [{"file_path": "a", "transform_matrix": np.eye(4).tolist()}]}
+    with pytest.raises(ValueError, match=reason):
+        read_transforms(json.dumps(good | change).encode())
+
+
+def test_bad_camera_arrays_are_explained() -> None:
+    far = np.eye(4)
+    far[2, 3] = -5
+    for arrays, reason in (
+        ({"other": np.eye(4)}, "no world_mat_0"),
+        ({"world_mat_0": np.eye(5)}, "4 x 4"),
+        ({"world_mat_0": np.full((4, 4), np.nan)}, "finite"),
+        ({"world_mat_0": np.zeros((4, 4))}, "cannot be inverted"),
+        ({"world_mat_0": far}, "behind the camera"),
+        ({"world_mat_0": np.array([{"a": 1}], dtype=object)}, "world_mat_0"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            read_cameras_npz(_npz(arrays))
+
+
+def test_a_matrix_that_claims_to_be_huge_is_not_believed() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000), }"
+        archive.writestr("world_mat_0.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ValueError, match="4 x 4"):
+        read_cameras_npz(buffer.getvalue())
