@@ -20,6 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(60, connect=10)
 LOST_FOR_S = 120.0  # a service that is away longer is not waited for
 AGAIN_AFTER_S = 1.0
+_ZIP = {"Content-Type": "application/zip"}
 
 
 class ServiceError(RuntimeError):
@@ -95,6 +96,11 @@ class Client:
     def train(self, *, idempotency_key: str | None = None, **body: Any) -> Job:
         """Submit a training; `body` is that of `POST /v1/trainings`."""
         return _job(self._ask("POST", "/v1/trainings", json=body, headers=_idempotency(idempotency_key)))
+
+    def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None) -> Job:
+        """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's."""
+        with archive.open("rb") as file:
+            return _job(self._ask("POST", "/v1/datasets", content=file, headers=_ZIP | _idempotency(idempotency_key)))
 
     def job(self, job_id: str) -> Job:
         """Look at a job."""
@@ -199,6 +205,10 @@ class AsyncClient:
     async def train(self, *, idempotency_key: str | None = None, **body: Any) -> Job:
         """Submit a training; `body` is that of `POST /v1/trainings`."""
         return _job(await self._ask("POST", "/v1/trainings", json=body, headers=_idempotency(idempotency_key)))
+
+    async def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None) -> Job:
+        """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's."""
+        return _job(await self._ask("POST", "/v1/datasets", content=_pieces(archive), headers=_ZIP | _idempotency(idempotency_key)))
 
     async def job(self, job_id: str) -> Job:
         """Look at a job."""
@@ -345,6 +355,12 @@ class _Target:
         self._partial.unlink()
         if kind is None:
             raise ServiceError(f"{self.path.name} arrived damaged; fetch it again")
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := await asyncio.to_thread(file.read, 1 << 20):
+            yield piece
 
 
 def _headers(key: str | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sdfsrn.cli.shared import Out, app, bars, console, refused
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
+from sdfsrn.data.archive import BadDataset
 
 # The default model: hundreds of times the recipe's shapes, still one view each. The unseen shapes have a seed of their own.
 DEFAULT_DATA = SyntheticData(n_shapes=24_000, seed=1000)
@@ -22,18 +23,44 @@ UNSEEN_DATA = SyntheticData(n_shapes=300, seed=2_000_000)
 @app.command()
 def train(
     out: Out = Path("out/training"),
+    archive: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="a zip of your own pictures, masks and cameras")
+    ] = None,
     n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = 50,
     data_seed: Annotated[int, typer.Option(min=0, help="seed of shapes, colours, light and cameras")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="passes over all pictures")] = 300,
     seed: Annotated[int, typer.Option(help="seed of the training")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu")] = "auto",
 ) -> None:
-    """Train Mini SDF-SRN here, without a service; goes on from a checkpoint of the same run in `out`."""
-    report = _train(SdfSrnConfig(epochs=epochs, seed=seed), SyntheticData(n_shapes=n_shapes, seed=data_seed), out, device)
-    console.print_json(json.dumps(report))
+    """Train Mini SDF-SRN here, without a service, on your own pictures or synthetic ones.
+
+    Goes on from a checkpoint of the same run in `out`.
+    """
+    data = SyntheticData(n_shapes=n_shapes, seed=data_seed) if archive is None else _captured(archive, out)
+    console.print_json(json.dumps(_train(SdfSrnConfig(epochs=epochs, seed=seed), data, out, device)))
 
 
-def _train(config: SdfSrnConfig, data: SyntheticData, out: Path, device: str = "auto") -> dict[str, Any]:
+def _captured(archive: Path, out: Path) -> Path:
+    """The file of views that an archive becomes, beside a sheet to look at."""
+    from sdfsrn.data.captures import contact_sheet, read_captures
+    from sdfsrn.data.dataset import save_dataset
+
+    out.mkdir(parents=True, exist_ok=True)
+    with bars() as shown:
+        bar = shown.add_task("reading", total=1)
+        try:
+            found = read_captures(archive, lambda what, done, of: shown.update(bar, description=what, completed=done, total=of))
+        except BadDataset as error:
+            for name, reason in error.files.items():
+                console.print(f"[red]{name}[/]: {reason}")
+            raise typer.Exit(1) from error
+    save_dataset(found.views, found.subjects, out / "views.safetensors")
+    contact_sheet(found.views).save(out / "contact_sheet.png")
+    console.print(f"{found.report['pictures']} pictures of {found.report['objects']} objects: {out / 'contact_sheet.png'}")
+    return out / "views.safetensors"
+
+
+def _train(config: SdfSrnConfig, data: SyntheticData | Path, out: Path, device: str = "auto") -> dict[str, Any]:
     from sdfsrn.training.sdf_srn import CHECKPOINT
     from sdfsrn.training.sdf_srn import train as run_training
 

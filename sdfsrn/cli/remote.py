@@ -92,22 +92,26 @@ def demo(url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("o
 
 @app.command()
 def submit(
-    image: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="a picture to reconstruct")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="a picture to reconstruct, or a zip: a data set")
+    ] = None,
     training: Annotated[str | None, typer.Option(help="or a training: its JSON, {} is the published recipe")] = None,
     field: Annotated[list[str] | None, typer.Option(help="name=value, as in the HTTP contract; repeat for several")] = None,
     url: Url = "http://127.0.0.1:8000",
     key: Key = None,
 ) -> None:
-    """Send a picture or a training, print the job's id and come back at once."""
-    if (image is None) == (training is None):
-        raise refused(ValueError("give either a picture or --training JSON"))
+    """Send a picture, a data set or a training, print the job's id and come back at once."""
+    if (file is None) == (training is None):
+        raise refused(ValueError("give either a file or --training JSON"))
     try:
         with Client(url, key) as client:
-            if image is not None:
-                fields: dict[str, Any] = dict(pair.split("=", 1) for pair in field or [])
-                job = client.reconstruct(image, **fields)
-            else:
+            if file is None:
                 job = client.train(**json.loads(training or "{}"))
+            elif file.suffix.lower() == ".zip":
+                job = client.upload_dataset(file)
+            else:
+                fields: dict[str, Any] = dict(pair.split("=", 1) for pair in field or [])
+                job = client.reconstruct(file, **fields)
     except (ServiceError, ValueError, TypeError) as error:
         raise refused(error) from error
     typer.echo(job.id)

@@ -1,0 +1,134 @@
+"""Data sets over HTTP: uploaded, checked, looked at, trained on, removed; and what bad ones are told."""
+
+import http.client
+import io
+import json
+import math
+import zipfile
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdfsrn.config import SyntheticData
+from sdfsrn.data.synthetic import make_views
+from tests.conftest import SMALL_TRAINING, Stack
+
+ZIP = {"Content-Type": "application/zip"}
+WAIT = {"Prefer": "wait=60"}
+
+
+def _archive(*, broken: str = "") -> bytes:
+    """Four synthetic objects, one view each, in a folder each; the picture named `broken` is none."""
+    _, views = make_views(SyntheticData(n_shapes=4, seed=17))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i in range(4):
+            rgba = torch.cat([views.images[i], views.masks[i : i + 1].to(torch.uint8) * 255]).permute(1, 2, 0).numpy()
+            picture = io.BytesIO()
+            Image.fromarray(rgba).save(picture, "PNG")
+            pose = views.c2w[i].double().numpy()
+            pose[:3] = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ pose[:3]
+            frame = {"file_path": "view", "transform_matrix": pose.tolist()}
+            name = f"shape{i}/view.png"
+            archive.writestr(name, b"broken" if name == broken else picture.getvalue())
+            archive.writestr(f"shape{i}/transforms.json", json.dumps({"camera_angle_x": math.radians(50), "frames": [frame]}))
+    return buffer.getvalue()
+
+
+def _uploaded(client: httpx.Client, data: bytes) -> dict[str, object]:
+    answer = client.post("/v1/datasets", content=data, headers=ZIP | WAIT)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, object] = answer.json()
+    return found
+
+
+def test_a_data_set_from_upload_to_training_to_removal(stack: Stack) -> None:
+    client = stack.client
+    job = _uploaded(client, _archive())
+    assert (job["type"], job["status"]) == ("dataset", "succeeded"), job
+    card = client.get(f"/v1/datasets/{job['id']}").json()
+    assert (card["objects"], card["pictures"], card["error"]) == (4, 4, None)
+    assert card["digest"].startswith("sha-256:") and card["report"]["unused"] == []
+    sheet = client.get(card["links"]["contact_sheet"])
+    assert Image.open(io.BytesIO(sheet.content)).size == (4 * 64, 64)
+    assert card["id"] in [each["id"] for each in client.get("/v1/datasets").json()["items"]]
+    plan = {**SMALL_TRAINING, "dataset": {"type": "uploaded", "id": job["id"]}}
+    training = client.post("/v1/trainings", json=plan, headers=WAIT).json()
+    assert training["status"] == "succeeded", training
+    assert training["metrics"]["n_shapes"] == 4 and training["metrics"]["novel_view_iou"] is None
+    assert training["provenance"]["dataset_digest"] == card["digest"]
+    assert client.delete(f"/v1/datasets/{job['id']}").status_code == 204
+    assert client.get(f"/v1/datasets/{job['id']}").status_code == 404
+    refused = client.post("/v1/trainings", json=plan)
+    assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "dataset.id"
+
+
+def test_a_form_does_as_well_and_the_same_upload_is_one(stack: Stack) -> None:
+    data, key = _archive(), {"Idempotency-Key": "one upload"}
+    first = stack.client.post("/v1/datasets", files={"archive": ("mine.zip", data)}, headers=WAIT | key)
+    again = stack.client.post("/v1/datasets", content=data, headers=ZIP | WAIT | key)
+    assert first.status_code == again.status_code == 200
+    assert first.json()["id"] == again.json()["id"] and first.json()["status"] == "succeeded"
+
+
+def test_bad_files_are_named(stack: Stack) -> None:
+    job = _uploaded(stack.client, _archive(broken="shape2/view.png"))
+    assert job["status"] == "failed"
+    error = stack.client.get(f"/v1/datasets/{job['id']}").json()["error"]
+    assert [each["field"] for each in error["errors"]] == ["shape2/view.png"]
+    assert "PNG" in error["detail"]
+    refused = stack.client.post("/v1/trainings", json={"dataset": {"type": "uploaded", "id": job["id"]}})
+    assert refused.status_code == 422 and "failed" in refused.json()["detail"]
+    assert stack.client.get(f"/v1/jobs/{job['id']}/artifacts").json() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status"),
+    [
+        (b"no zip", ZIP, 422),
+        (b"", ZIP, 422),
+        (b"PK", {"Content-Type": "image/png"}, 415),
+        (b"PK", {}, 415),
+    ],
+)
+def test_what_is_no_archive_is_refused_at_once(stack: Stack, content: bytes, headers: dict[str, str], status: int) -> None:
+    answer = stack.client.post("/v1/datasets", content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_archive_past_the_limit_is_refused_before_it_is_read(stack: Stack) -> None:
+    url = stack.client.base_url
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=10)
+    connection.putrequest("POST", "/v1/datasets")
+    for name, value in {**ZIP, "Content-Length": "2000000001"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "field"),
+    [
+        ({"type": "uploaded"}, "dataset.id"),
+        ({"type": "uploaded", "id": "unknown"}, "dataset.id"),
+        ({"type": "uploaded", "id": "x", "n_shapes": 4}, "dataset.n_shapes"),
+        ({"type": "found"}, "dataset"),
+        ([], "dataset"),
+    ],
+)
+def test_unknown_data_sets_are_refused(stack: Stack, dataset: object, field: str) -> None:
+    answer = stack.client.post("/v1/trainings", json={"dataset": dataset})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"] == field
+
+
+def test_another_type_of_job_is_no_data_set(stack: Stack) -> None:
+    job = stack.client.post("/v1/trainings", json=SMALL_TRAINING).json()
+    assert stack.client.get(f"/v1/datasets/{job['id']}").status_code == 404
+    assert stack.client.delete(f"/v1/datasets/{job['id']}").status_code == 404
+    stack.client.delete(f"/v1/jobs/{job['id']}")
