@@ -48,7 +48,7 @@ fault-test: $(VENV)/.installed
 
 # The compose stack for real: build, start, reconstruct, train, restart the broker, take down. Needs a Docker engine.
 deploy-test: $(VENV)/.installed
-	$(BIN)/python -m tests.deploy
+	$(BIN)/python -m tests.deploy --scale $(or $(SCALE),1)
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -79,6 +79,9 @@ class SdfSrnConfig:
     epochs: int = setting(300, "passes over all images", low=1, high=100_000)
     batch_size: int = setting(5, "images per optimiser step", low=1, high=1024)
     n_rays: int = setting(128, "rays per image and step", low=8, high=4096)
+    outline_share: float = setting(
+        0.5, "share of the rays through pixels near the mask's outline, where silhouettes are decided", low=0.0, high=1.0
+    )
     n_samples: int = setting(16, "samples per ray in training, between entry to and exit from the unit sphere", low=4, high=512)
     latent_dim: int = setting(128, "length of the latent", low=2, high=1024)
     hidden_dim: int = setting(128, "width of the decoder's layers", low=16, high=1024)

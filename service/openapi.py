@@ -14,6 +14,13 @@ from service.schemas import JobEvent, ProblemDocument, ReconstructionForm
 _REF = "#/components/schemas/{model}"
 _EVERYWHERE = (400, 401, 403, 503)
 _OPEN = ("/healthz", "/readyz")
+# the schema of an answer -> the operations that it leads to, with the parameter that its `id` fills
+_LEADS_TO = {
+    "JobEnvelope": dict.fromkeys(
+        ("get_job", "job_events", "list_artifacts", "get_archive", "cancel_job", "pause_job", "resume_job", "delete_job"), "job_id"
+    ),
+    "DatasetCard": {"get_dataset": "dataset_id", "delete_dataset": "dataset_id"},
+}
 
 
 def install(app: FastAPI) -> None:
@@ -50,7 +57,20 @@ def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
     for status in _EVERYWHERE:
         responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
     for status, response in responses.items():
+        if int(status) < 300:
+            _link(response)
         if int(status) >= 400 and not is_open:
             response["content"] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
     if not is_open:
         operation["security"] = [{}, {"key": []}]
+
+
+def _link(response: dict[str, Any]) -> None:
+    """Say where an answer leads (OpenAPI 3.1, 4.8.20)."""
+    answer = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+    links = {
+        operation: {"operationId": operation, "parameters": {parameter: "$response.body#/id"}}
+        for operation, parameter in _LEADS_TO.get(answer, {}).items()
+    }
+    if links:
+        response["links"] = links

@@ -3,6 +3,7 @@
 import argparse
 import socket
 import sys
+import tempfile
 
 import uvicorn
 
@@ -41,6 +42,10 @@ def main() -> None:
     lifeline.end_with_parent()
     settings = Settings()
     logs.configure("api", settings.log)
+    # what is uploaded passes through here on its way to the store; a container's /tmp is small
+    incoming = settings.data / "incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(incoming)
     listener = listen(settings) if arguments.fd is None else socket.socket(fileno=arguments.fd)
     config = uvicorn.Config(
         create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False

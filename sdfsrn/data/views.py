@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from sdfsrn.geometry.cameras import pixel_rays
 
@@ -59,6 +60,12 @@ class TrainingViews:
         sums = sums[sums[:, 0] > 0]
         _, mean_x, mean_y, square = (sums / sums[:, :1]).unbind(-1)
         return float((2 * (square - mean_x.square() - mean_y.square())).sqrt().mean())
+
+
+def outline_bands(masks: Bool[Tensor, "n size size"], width: int) -> Bool[Tensor, "n size size"]:
+    """The pixels that have both object and background within `width` pixels."""
+    both = torch.stack([masks, ~masks], dim=1).float()
+    return max_pool2d(both, 2 * width + 1, stride=1, padding=width).amin(dim=1) > 0
 
 
 def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int64[Tensor, " n"]]:

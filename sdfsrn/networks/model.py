@@ -1,12 +1,12 @@
 """Encoder and decoder as one module: what is trained, stored and served."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from sdfsrn.networks.decoder import Decoder
 from sdfsrn.networks.encoder import Encoder
@@ -41,11 +41,11 @@ class Model(nn.Module):
 
     def search_sdf(self, latent: Float[Tensor, "batch latent_dim"], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         """The same fields without a graph in another, lower precision: to find where to look, not what is there."""
-        decoder = copy.deepcopy(self.decoder).to(dtype).requires_grad_(False)
+        weights = {name: value.detach().to(dtype) for name, value in self.decoder.named_parameters()}
         low = latent.detach().to(dtype)
 
         def field(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
-            distance: Tensor = decoder(low, self._folded(points).to(dtype)).float()
+            distance: Tensor = functional_call(self.decoder, weights, (low, self._folded(points).to(dtype))).float()
             return distance
 
         return field

@@ -5,6 +5,7 @@ surface; the decoder, shared by all shapes, is what makes single views of many s
 After SDF-SRN (Lin et al. 2020), with the renderer of DFR (Wu & Sun 2020).
 """
 
+import copy
 import dataclasses
 import json
 import logging
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import SdfSrnConfig, SyntheticData
 from sdfsrn.data.dataset import Dataset, open_dataset
-from sdfsrn.data.views import pixels_outwards
+from sdfsrn.data.views import outline_bands, pixels_outwards
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
@@ -37,7 +39,9 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
 MUON_RATE = 3.0  # times Adam's
 CENTRE_POINTS, CENTRE_RADIUS = 256, 0.85  # per object, in scene units: few shapes reach further, and then hardly
-EVERYWHERE = 4  # one ray in so many also carries a random sample, for what must hold everywhere
+OUTLINE = 3  # pixels to either side of it that count as near
+AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
+EVERYWHERE = 8  # one ray in so many also carries a random sample, for what must hold everywhere
 SETTLED_STEPS = 100  # before this an empty field may still recover
 EVALUATED = 300  # shapes at most that the closing evaluation measures
 CHECKPOINT = "checkpoint.safetensors"
@@ -89,7 +93,7 @@ def train(
     if not (folder / CHECKPOINT).is_file():
         keep()  # it was interrupted after its last step
     evaluation = evaluate_model(
-        run.model.eval(),
+        run.averaged,
         dataset.part(EVALUATED),
         config.temperature,
         lambda done, total: progress("evaluation", done, total, {}),
@@ -126,6 +130,7 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim, config.symmetry)).to(device)
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.fast_dtype = fast_dtype(device)
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = make_optimizers(self.model)
@@ -151,6 +156,7 @@ class Run:
         for batch in order.split(self.config.batch_size)[len(self.rows) :]:
             each_step()
             self.rows.append(self._train_step(batch, self.step))
+            self._average()
             self.step += 1
         means = torch.stack(self.rows).mean(dim=0).tolist()
         self.rows = []
@@ -159,6 +165,14 @@ class Run:
             raise TrainingCollapsed(f"the loss became {row['loss']} in epoch {self.epoch}; lower learning_rate or change seed")
         self.history.append({"epoch": self.epoch, "step": self.step, "temperature": self._temperature(self.step - 1), **row})
         return row
+
+    def _average(self) -> None:
+        """What is evaluated and served: an average over the last steps, far better than any of them while the rate is high.
+
+        Polyak & Juditsky 1992; exponential, and shorter at the beginning.
+        """
+        share = 1 - min(AVERAGED, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), share)
 
     def _train_step(self, batch: Tensor, step: int) -> Tensor:
         config, generator = self.config, self._generator(step, 1)
@@ -208,8 +222,7 @@ class Run:
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`n_rays` random pixels of each picture whose rays meet the unit sphere: rays, inside or not, background angle."""
         rays_o, rays_d = pixel_rays(self.views.c2w[batch], self.views.fovy_deg, self.views.size)
-        place = torch.rand(len(batch), self.config.n_rays, generator=generator) * self.reaching[batch, None]
-        pixel = self.outwards[place.long()]
+        pixel = self._pixels(batch, generator)
         index = pixel[..., None].expand(-1, -1, 3)
         found = (
             rays_o.gather(1, index),
@@ -219,6 +232,16 @@ class Run:
         )
         rays, directions, inside, angle = (part.to(self.device) for part in found)
         return rays, directions, inside, angle
+
+    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Int64[Tensor, "batch n_rays"]:
+        n_near = round(self.config.outline_share * self.config.n_rays)
+        place = torch.rand(len(batch), self.config.n_rays - n_near, generator=generator) * self.reaching[batch, None]
+        anywhere = self.outwards[place.long()]
+        if n_near == 0:
+            return anywhere
+        outline = outline_bands(self.views.masks[batch], OUTLINE).flatten(1)
+        near = torch.multinomial(outline + 1e-6, n_near, replacement=True, generator=generator)  # an empty mask has no outline
+        return torch.cat([anywhere, near], dim=1)[:, torch.randperm(self.config.n_rays, generator=generator)]
 
     def _learning_rate(self, step: int) -> float:
         """One cycle: a linear warm-up over the first tenth, then a cosine to a hundredth."""
@@ -230,8 +253,8 @@ class Run:
         return self.config.learning_rate * float(0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.pi * fraction)))
 
     def _temperature(self, step: int) -> float:
-        """Geometric from the first to the last over the first three quarters of the steps, then constant."""
-        fraction = min(1.0, step / max(1, 0.75 * self.config.epochs * self.steps_per_epoch))
+        """Geometric from the first to the last over the first two fifths of the steps, then constant."""
+        fraction = min(1.0, step / max(1, 0.4 * self.config.epochs * self.steps_per_epoch))
         start, end = self.config.temperature_start, self.config.temperature
         return float(start * (end / start) ** fraction)
 
@@ -260,8 +283,8 @@ class Run:
         shown = self.dataset.part(SHOWN).first_views
         rays_o, rays_d = pixel_rays(shown.c2w.to(self.device), shown.fovy_deg, shown.size)
         with torch.no_grad():
-            latents = self.model.encoder(shown.pictures().to(self.device))
-            minima = ray_minimum(self.model.sdf(latents), rays_o, rays_d, self.config.n_samples)
+            latents = self.averaged.encoder(shown.pictures().to(self.device))
+            minima = ray_minimum(self.averaged.sdf(latents), rays_o, rays_d, self.config.n_samples)
         return minima.view(-1, shown.size, shown.size).cpu()
 
     def convergence_figure(self, path: Path) -> None:
@@ -279,6 +302,7 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """Everything needed to resume and to serve."""
         state = {f"snapshot.{name}": picture for name, picture in self.snapshots.items()}
+        state |= {f"trained.{name}": value for name, value in self.model.state_dict().items()}
         if self.rows:
             state["rows"] = torch.stack(self.rows)
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
@@ -287,7 +311,7 @@ class Run:
                 state |= {f"optimizer.{moment}.{names[parameter]}": value for moment, value in moments.items()}
         return Checkpoint(
             self.model.config,
-            dict(self.model.state_dict()),
+            dict(self.averaged.state_dict()),
             self.step,
             self.config.temperature,
             self.mask_radius,
@@ -308,6 +332,7 @@ class Run:
         if saved.config != dataclasses.asdict(self.config):
             raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
         self.adopt(saved)
+        self.model.load_state_dict({name[8:]: value for name, value in saved.state.items() if name.startswith("trained.")})
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for optimizer, moments in zip(self.optimizers, OPTIMIZER_STATE, strict=True) if saved.step else ():
             for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
@@ -325,4 +350,5 @@ class Run:
         """Take over a model's weights."""
         if saved.model_config != self.model.config:
             raise ValueError(f"the checkpoint's networks are {saved.model_config}, this run's are {self.model.config}")
-        self.model.load_state_dict({name: value.float() for name, value in saved.weights.items()})
+        for model in (self.model, self.averaged):
+            model.load_state_dict({name: value.float() for name, value in saved.weights.items()})

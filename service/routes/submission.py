@@ -22,7 +22,7 @@ PREFER: dict[str, Any] = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "example": "wait=30"},
+    "schema": {"type": "string", "example": "wait=1"},
     "description": f"wait=N: answer when the job has ended, or after N seconds (at most {MAX_WAIT_S}), whichever is first",
 }
 CREATED: dict[int | str, dict[str, Any]] = {

@@ -51,4 +51,4 @@ def _train(variant: Variant) -> dict[str, Any] | None:
             run.watch()
     except TrainingCollapsed:
         return None
-    return evaluate_model(run.model.eval(), data, config.temperature).report
+    return evaluate_model(run.averaged, data, config.temperature).report

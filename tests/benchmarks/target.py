@@ -19,8 +19,7 @@ def run_to_target(run: Run, limit_s: float, tell: Callable[[str], None] = lambda
         run.train_epoch()
         seconds += time.perf_counter() - start
         if run.epoch % LOOK_EVERY == 0 or run.epoch == run.config.epochs:
-            run.model.eval()
-            loss, wrong, _ = training_fit(run.model, run.views, encode(run.model, run.views), run.config.temperature)
+            loss, wrong, _ = training_fit(run.averaged, run.views, encode(run.averaged, run.views), run.config.temperature)
             tell(f"epoch {run.epoch}, {seconds:.0f} s: loss {loss:.4f}, wrong pixels {wrong:.4f}")
             if reached is None and max(loss, wrong) <= TARGET:
                 reached = {"seconds": seconds, "epochs": run.epoch}

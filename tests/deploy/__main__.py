@@ -1,9 +1,12 @@
-"""Build the compose stack, use it over HTTP, kill its broker, use it again, and take it down: `python -m tests.deploy`.
+"""Build the compose stack, use it over HTTP, kill what it is made of, replace it in place, and take it down again.
+
+`python -m tests.deploy [--scale N]`, N containers of the workers for pictures and for trainings.
 
 It needs a Docker engine (DOCKER_HOST, or a local one) and runs beside any other stack, on a port of its own. Whatever
 happens, containers and volumes are removed at the end; the images stay, so that the next build is short.
 """
 
+import argparse
 import contextlib
 import subprocess
 import sys
@@ -28,12 +31,13 @@ def step(what: str) -> Iterator[None]:
     print(f"ok, {time.monotonic() - began:.1f} s", flush=True)
 
 
-def scenario(stack: Stack, client: httpx.Client) -> None:
-    """From nothing to a stack that has lost its broker and gone on."""
+def scenario(stack: Stack, client: httpx.Client, scale: int) -> None:
+    """From nothing to a stack that has lost its workers, its API and its broker, and was replaced, and has gone on."""
+    up = ["up", "--detach", *(f"--scale={worker}={scale}" for worker in ("worker-reconstruction", "worker-training"))]
     with step("build the images"):
         stack.compose("build")
     with step("start, until every container is healthy and the service ready"):
-        stack.compose("up", "--detach")
+        stack.compose(*up)
         checks.wait_until(lambda: checks.ready(client), 180, "the service is ready")
         checks.wait_until(lambda: all(stack.health(name) == "healthy" for name in checks.SERVICES), 60, "all are healthy")
     with step("no root, read-only, no capabilities, no torch in the API, loopback only, durable broker"):
@@ -53,12 +57,40 @@ def scenario(stack: Stack, client: httpx.Client) -> None:
         checks.contains(checkpoint, "checkpoint.safetensors", "evaluation.json", "metrics.jsonl", "loss.png")
     with step("reconstruct with the model just trained"):
         checks.reconstruct(client, model=f"job:{training['id']}", outputs="silhouettes")
+    with step("upload a data set of 75 MB, and train on it"):
+        dataset = checks.upload(client)
+        checks.finished(client, checks.start_training(client, epochs=4, dataset={"type": "uploaded", "id": dataset["id"]})["id"])
+    crashed(stack, client)
     broker_lost(stack, client, picture, before)
+    replaced(stack, client, up)
     with step("stop and start everything: the volumes keep it"):
         stack.compose("down")
-        stack.compose("up", "--detach")
+        stack.compose(*up)
         checks.wait_until(lambda: checks.ready(client), 180, "the service is ready")
         assert checks.artifacts(client, training["id"]) == checkpoint
+
+
+def crashed(stack: Stack, client: httpx.Client) -> None:
+    """Crash the workers and the API under their work; the engine starts them again, and every job ends well."""
+    for service in ("worker-training", "worker-reconstruction", "api"):
+        with step(f"crash {service} under a training and five pictures"):
+            jobs = [checks.start_training(client, epochs=20)["id"], *(checks.submit(client)["id"] for _ in range(5))]
+            checks.wait_until(lambda: checks.job(client, jobs[0])["progress"]["step"] > 0, 60, "the training's first step")  # noqa: B023
+            stack.crash(service)
+            checks.wait_until(lambda: checks.ready(client), 120, "the service is ready again")
+            for each in jobs:
+                checks.finished(client, each)
+
+
+def replaced(stack: Stack, client: httpx.Client, up: list[str]) -> None:
+    """New containers on the old volumes in the middle of a training, as an upgrade does it."""
+    running = checks.start_training(client, epochs=60)["id"]
+    with step("replace every container in the middle of a training"):
+        checks.wait_until(lambda: checks.job(client, running)["progress"]["step"] > 5, 60, "the training's first steps")
+        stack.compose(*up, "--force-recreate")
+        checks.wait_until(lambda: checks.ready(client), 180, "the service is ready")
+        ended = checks.finished(client, running)
+        assert ended["attempt"] > 1, "the training was over before"
 
 
 def broker_lost(stack: Stack, client: httpx.Client, picture: checks.Job, before: dict[str, str]) -> None:
@@ -91,6 +123,9 @@ def take_down(stack: Stack) -> None:
 
 def main() -> int:
     """Run the scenario; 0 if all of it held, 1 if not, 2 if there is no engine."""
+    parser = argparse.ArgumentParser(prog="python -m tests.deploy", description=__doc__)
+    parser.add_argument("--scale", type=int, default=1, help="containers per worker")
+    scale = parser.parse_args().scale
     try:
         command = find_compose()
     except NoEngineError as error:
@@ -101,7 +136,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=70) as client:
-            scenario(stack, client)
+            scenario(stack, client, scale)
     except (AssertionError, httpx.HTTPError, subprocess.CalledProcessError) as error:
         print(f"FAILED\n{error}\n{getattr(error, 'output', None) or ''}")
         print(stack.compose("ps", check=False), stack.compose("logs", "--tail", "40", check=False))

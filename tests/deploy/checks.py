@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import json
+import os
 import time
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +15,8 @@ from PIL import Image
 
 from tests.deploy.compose import Stack
 
-OURS = ("api", "keeper", "worker-reconstruction", "worker-training")
+WORKERS = ("worker-reconstruction", "worker-training", "worker-dataset")
+OURS = ("api", "keeper", *WORKERS)
 SERVICES = ("valkey", *OURS)
 Job = dict[str, Any]
 
@@ -90,10 +94,34 @@ def reconstruct(client: httpx.Client, **form: str) -> Job:
     return finished(client, answer.json()["id"])
 
 
-def start_training(client: httpx.Client, epochs: int) -> Job:
+def upload(client: httpx.Client) -> Job:
+    """Send a data set of three discs, larger than what a container's /tmp holds, and wait for the end of its check."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i in range(3):
+            pose = np.array([[1.0, 0, 0, 0], [0, 0, -1, -4], [0, 1, 0, 0], [0, 0, 0, 1]])  # from -y, the world's z up
+            frame = {"file_path": "disc.png", "transform_matrix": pose.tolist()}
+            archive.writestr(f"disc{i}/disc.png", shaded_disc())
+            archive.writestr(f"disc{i}/transforms.json", json.dumps({"camera_angle_x": 0.7, "frames": [frame]}))
+        for i in range(5):
+            archive.writestr(f"unused{i}.bin", os.urandom(15_000_000))
+    answer = client.post("/v1/datasets", content=buffer.getvalue(), headers={"Content-Type": "application/zip"})
+    assert answer.status_code == 202, f"{answer.status_code}: {answer.text}"
+    return finished(client, answer.json()["id"])
+
+
+def submit(client: httpx.Client) -> Job:
+    """Send the disc and wait for nothing."""
+    answer = client.post("/v1/reconstructions", files={"image": ("disc.png", shaded_disc())}, data={"size": "64"})
+    assert answer.status_code == 202, f"{answer.status_code}: {answer.text}"
+    created: Job = answer.json()
+    return created
+
+
+def start_training(client: httpx.Client, epochs: int, dataset: Job | None = None) -> Job:
     """Queue a training small enough for a test: six shapes, three optimiser steps an epoch."""
     config = {"epochs": epochs, "batch_size": 2, "checkpoint_every": 5}
-    answer = client.post("/v1/trainings", json={"dataset": {"type": "synthetic", "n_shapes": 6}, "config": config})
+    answer = client.post("/v1/trainings", json={"dataset": dataset or {"n_shapes": 6}, "config": config})
     assert answer.status_code == 202, f"{answer.status_code}: {answer.text}"
     created: Job = answer.json()
     return created

@@ -4,8 +4,16 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
+# process 1 is docker's own init, which ends when its only child does; this program's parent is none of the container's
+_KILL_MAIN_PROGRAM = """
+import os, pathlib
+for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+    if "\nPPid:\t1\n" in status.read_text():
+        os.kill(int(status.parent.name), 9)
+"""
 ROOT = Path(__file__).parents[2]
 
 
@@ -60,6 +68,16 @@ class Stack:
     def inside(self, service: str, *command: str, check: bool = True) -> str:
         """Run a command in a running container of the service."""
         return self.compose("exec", "-T", service, *command, check=check).strip()
+
+    def crash(self, service: str) -> None:
+        """End the program of a service's container as the kernel would; its restart policy is what brings it back."""
+        container = self.compose("ps", "-q", service).split()[-1]
+        before = docker("inspect", "--format", "{{.RestartCount}}", container)
+        self.inside(service, "python", "-c", _KILL_MAIN_PROGRAM, check=False)
+        deadline = time.monotonic() + 30
+        while docker("inspect", "--format", "{{.RestartCount}}", container) == before:
+            assert time.monotonic() < deadline, f"{service} was not started again"
+            time.sleep(0.2)
 
     def health(self, service: str) -> str:
         """`healthy`, `starting`, `unhealthy`, or `running` where nothing is checked."""

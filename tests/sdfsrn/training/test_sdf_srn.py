@@ -73,7 +73,7 @@ def test_a_field_that_became_empty_is_reported_at_the_next_look(tiny_training: T
     run.step = 1000 * run.steps_per_epoch  # long past the first steps, from which a field may recover
     for bias, state in ((5.0, "empty"), (-5.0, "full")):
         with torch.no_grad():
-            run.model.decoder.out.bias.fill_(bias)
+            run.averaged.decoder.out.bias.fill_(bias)
         with pytest.raises(TrainingCollapsed, match=state):
             run.watch()
 
