@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdfsrn.images import ImageError
@@ -92,10 +93,19 @@ def _summary(errors: list[dict[str, str]]) -> str:
     return "; ".join(f"{error['field']}: {error['message']}" for error in errors[:3])
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     errors = error.errors if isinstance(error, Problem) else ()
-    return problem_response(error.status_code, str(error.detail), errors, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return problem_response(error.status_code, str(error.detail), errors, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the path has; a router names those of its first route only."""
+    routes = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:

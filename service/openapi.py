@@ -14,12 +14,18 @@ from service.schemas import JobEvent, ProblemDocument, ReconstructionForm
 _REF = "#/components/schemas/{model}"
 _EVERYWHERE = (400, 401, 403, 503)
 _OPEN = ("/healthz", "/readyz")
-# the schema of an answer -> the operations that it leads to, with the parameter that its `id` fills
-_LEADS_TO = {
+_JOB = {"job_id": "$response.body#/id"}
+_DATASET = {"dataset_id": "$response.body#/id"}
+_MODEL = {"name": "$response.body#/name"}
+_VERSION = _MODEL | {"number": "$response.body#/version"}
+# the schema of an answer -> the operations that it leads to, and what of it fills their parameters
+_LEADS_TO: dict[str, dict[str, dict[str, str]]] = {
     "JobEnvelope": dict.fromkeys(
-        ("get_job", "job_events", "list_artifacts", "get_archive", "cancel_job", "pause_job", "resume_job", "delete_job"), "job_id"
+        ("get_job", "job_events", "list_artifacts", "get_archive", "cancel_job", "pause_job", "resume_job", "delete_job"), _JOB
     ),
-    "DatasetCard": {"get_dataset": "dataset_id", "delete_dataset": "dataset_id"},
+    "DatasetCard": dict.fromkeys(("get_dataset", "delete_dataset"), _DATASET),
+    "ModelCard": dict.fromkeys(("get_model", "put_alias", "delete_model"), _MODEL),
+    "ModelVersion": dict.fromkeys(("get_version", "delete_version"), _VERSION) | {"get_model": _MODEL},
 }
 
 
@@ -69,8 +75,8 @@ def _link(response: dict[str, Any]) -> None:
     """Say where an answer leads (OpenAPI 3.1, 4.8.20)."""
     answer = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
     links = {
-        operation: {"operationId": operation, "parameters": {parameter: "$response.body#/id"}}
-        for operation, parameter in _LEADS_TO.get(answer, {}).items()
+        operation: {"operationId": operation, "parameters": parameters}
+        for operation, parameters in _LEADS_TO.get(answer, {}).items()
     }
     if links:
         response["links"] = links

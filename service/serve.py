@@ -1,6 +1,7 @@
 """`python -m service.serve`: the HTTP server alone, for where broker, keeper and workers run elsewhere."""
 
 import argparse
+import resource
 import socket
 import sys
 import tempfile
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="an inherited listening socket, instead of SDFSRN_HOST and _PORT")
     arguments = parser.parse_args()
     lifeline.end_with_parent()
+    # a connection is a file: those that say nothing must not use up what others need
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     settings = Settings()
     logs.configure("api", settings.log)
     # what is uploaded passes through here on its way to the store; a container's /tmp is small

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from service.callers import CallerOf
 from service.context import ContextOf
@@ -17,6 +17,15 @@ from service.schemas import JobEnvelope, JobPage, ProblemDocument
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _no_number(value: object) -> object:
+    """pydantic would take a number for seconds since 1970."""
+    if isinstance(value, str) and "T" not in value.upper():
+        raise ValueError("must be a date and a time, like 2026-01-31T12:00:00Z")
+    return value
+
+
 _CONFLICT = {**NOT_FOUND, 409: {"model": ProblemDocument}}
 
 
@@ -27,7 +36,9 @@ def list_jobs(
     kind: Annotated[JobType | None, Query(alias="type")] = None,
     status: Status | None = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339 with its offset from UTC")] = None,
+    created_after: Annotated[
+        Annotated[AwareDatetime, BeforeValidator(_no_number)] | None, Query(description="RFC 3339 with its offset from UTC")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> JobPage:

@@ -1,0 +1,253 @@
+"""What somebody sends who means harm: none of it costs more than its own request, and none of it is a 500."""
+
+import hmac
+import http.server
+import io
+import resource
+import socket
+import stat
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from service import callers
+from service.errors import Problem
+from service.jobs import Job
+from service.settings import Settings
+from service.webhooks import NotSent, send
+from tests.conftest import Stack
+
+WAIT = {"Prefer": "wait=60"}
+ZIP = {"Content-Type": "application/zip"}
+SECRET_PLACE = "taken at 48.8584 N, 2.2945 E"
+
+
+def _picture(side: int = 64) -> Image.Image:
+    picture = Image.new("RGBA", (side, side))
+    picture.paste((200, 90, 60, 255), (side // 4, side // 4, 3 * side // 4, 3 * side // 4))
+    return picture
+
+
+def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _reconstruct(client: httpx.Client, image: bytes, **fields: str) -> httpx.Response:
+    return client.post("/v1/reconstructions", files={"image": image}, data={"size": "32", **fields}, headers=WAIT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "options"),
+    [("PNG", 16_000, {}), ("WEBP", 8_000, {"lossless": True, "method": 0}), ("WEBP", 16_000, {"lossless": True, "method": 0})],
+)
+def test_a_picture_of_a_few_bytes_and_very_many_pixels(client: httpx.Client, kind: str, side: int, options: dict[str, Any]) -> None:
+    """Refused by its header, or, where a decoder takes memory before it tells the size, by the limit of its process."""
+    bomb = _encoded(Image.new("L", (side, side)), kind, **options)
+    assert len(bomb) < 1_000_000
+    started = time.monotonic()
+    answer = _reconstruct(client, bomb)
+    assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "image"
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_of_a_hundred_frames_one_is_looked_at(client: httpx.Client, kind: str) -> None:
+    frames = [Image.effect_noise((64, 64), 20 + i).convert("RGBA") for i in range(99)]
+    answer = _reconstruct(
+        client, _encoded(_picture(), kind, save_all=True, append_images=frames, **({"lossless": True} if kind == "WEBP" else {}))
+    )
+    assert answer.status_code == 200 and answer.json()["status"] == "succeeded", answer.text
+    alone = _reconstruct(client, _encoded(_picture(), "PNG"))
+    assert answer.json()["input_digest"] == alone.json()["input_digest"]
+
+
+def test_no_artifact_says_where_a_picture_was_taken(stack: Stack) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = SECRET_PLACE  # ImageDescription
+    sent = _encoded(_picture(256).convert("RGB"), "JPEG", exif=exif, quality=95)
+    assert SECRET_PLACE.encode() in sent
+    everything = '["silhouettes", "depth", "normals", "mesh", "turntable", "sdf_grid"]'
+    job = _reconstruct(stack.client, sent, outputs=everything).json()
+    assert job["status"] == "succeeded", job
+    files = [path for path in (stack.data / "artifacts" / "jobs" / job["id"]).rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        assert b"48.8584" not in path.read_bytes() and b"Exif" not in path.read_bytes(), path
+
+
+BAD_NAMES = [
+    "%2e%2e",
+    "..%2f..%2fetc%2fpasswd",
+    "%2fetc%2fpasswd",
+    "%00",
+    "a%00b",
+    "%0d%0aX-Evil:1",
+    "%e2%80%ae",
+    "a" * 3000,
+    "%ff",
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/jobs/{}",
+        "/v1/jobs/{}/events",
+        "/v1/jobs/{}/artifacts",
+        "/v1/jobs/{}/archive",
+        "/v1/jobs/JOB/artifacts/{}",
+        "/v1/datasets/{}",
+        "/v1/models/{}",
+        "/v1/models/{}/versions/1",
+        "/v1/models/default/versions/{}",
+        "/static/{}",
+    ],
+)
+def test_no_path_leads_elsewhere(client: httpx.Client, done: str, path: str, name: str) -> None:
+    answer = client.get(httpx.URL(client.base_url).copy_with(raw_path=path.replace("JOB", done).format(name).encode()))
+    assert answer.status_code in (404, 422, 307), answer.text
+    assert b"root:" not in answer.content and "x-evil" not in answer.headers
+
+
+@pytest.fixture(scope="module")
+def done(stack: Stack) -> str:
+    """A job that made something."""
+    return str(_reconstruct(stack.client, _encoded(_picture(), "PNG")).json()["id"])
+
+
+def test_a_hundred_ranges_are_answered_with_the_whole_or_refused(client: httpx.Client, done: str) -> None:
+    file = client.get(f"/v1/jobs/{done}/artifacts").json()[0]
+    ranges = ",".join(f"{i}-{i + 1}" for i in range(0, 200, 2))
+    answer = client.get(file["href"], headers={"Range": f"bytes={ranges}"})
+    assert answer.status_code in (200, 416) and len(answer.content) <= max(file["bytes"], 1000)
+
+
+@pytest.mark.parametrize("field", ["metadata", "views", "model", "webhook_url"])
+def test_a_field_of_megabytes_is_refused(client: httpx.Client, field: str) -> None:
+    answer = _reconstruct(client, _encoded(_picture(), "PNG"), **{field: "a" * 2_000_000})
+    assert answer.status_code in (400, 413), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_thousands_of_fields_are_refused(client: httpx.Client) -> None:
+    answer = client.post("/v1/reconstructions", files=[(f"f{i}", (None, "x")) for i in range(5000)])
+    assert answer.status_code in (400, 413, 422), answer.text
+
+
+@pytest.mark.parametrize(
+    "name", ["\u202e gnp.exe", "a\x00b", "a\r\nX: 1", "𝔞" * 90, "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")]
+)
+def test_names_in_any_script_come_back_as_they_were_or_are_refused(client: httpx.Client, name: str) -> None:
+    answer = client.post("/v1/trainings", json={"metadata": {name: name}, "config": {"epochs": 1}, "dataset": {"n_shapes": 1}})
+    assert answer.status_code in (202, 422), answer.text
+    if answer.status_code == 202:
+        assert answer.json()["metadata"] == {name: name}
+        client.delete(f"/v1/jobs/{answer.json()['id']}")
+
+
+def _archive(entries: list[tuple[zipfile.ZipInfo, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for info, data in entries:
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def _named(name: str, mode: int = 0) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("x")
+    info.filename, info.external_attr, info.compress_type = name, mode << 16, zipfile.ZIP_DEFLATED
+    return info
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "reason"),
+    [
+        ("../../evil.png", [(_named("../../evil.png"), b"x")], "leads out"),
+        ("/tmp/evil.png", [(_named("/tmp/evil.png"), b"x")], "leads out"),
+        ("a\\..\\..\\evil.png", [(_named("a\\..\\..\\evil.png"), b"x")], "leads out"),
+        ("link.png", [(_named("link.png", stat.S_IFLNK | 0o777), b"/etc/passwd")], "link"),
+        ("bomb.png", [(_named("bomb.png"), bytes(50_000_000))], "at most"),
+    ],
+)
+def test_archives_that_mean_harm_fail_and_leave_nothing(
+    stack: Stack, name: str, entries: list[tuple[zipfile.ZipInfo, bytes]], reason: str
+) -> None:
+    job = stack.client.post("/v1/datasets", content=_archive(entries), headers=ZIP | WAIT).json()
+    assert job["status"] == "failed" and reason in job["error"]["detail"], job
+    assert job["error"]["errors"][0]["field"] in (name, ascii(name))
+    assert not Path("/tmp/evil.png").exists() and not list(stack.data.rglob("evil.png"))
+
+
+def test_keys_are_compared_in_constant_time_and_all_of_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each with compare_digest, on digests of one length, whether or not an earlier one was right."""
+    compared: list[tuple[int, int]] = []
+
+    def counting(a: bytes, b: bytes) -> bool:
+        compared.append((len(a), len(b)))
+        return hmac_compare(a, b)
+
+    hmac_compare = hmac.compare_digest
+    monkeypatch.setattr(callers.hmac, "compare_digest", counting)
+    known = callers.Callers(Settings(data=tmp_path, keys={name: f"{name}-0123456789abcdef" for name in ("a", "b", "c")}))
+    assert known.name("Bearer a-0123456789abcdef") == "a" and len(compared) == 3
+    with pytest.raises(Problem, match="401"):
+        known.name("Bearer x")
+    assert compared == [(32, 32)] * 6
+
+
+@contextmanager
+def _redirecting(to: str) -> Iterator[tuple[str, list[str]]]:
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", to)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+
+
+def test_a_webhook_follows_no_redirection(tmp_path: Path) -> None:
+    with _redirecting("http://127.0.0.1:1/") as (target, reached), _redirecting(f"{target}/secret") as (url, asked):
+        secret = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+        settings = Settings(data=tmp_path, webhook_secret=secret, webhook_hosts=("127.0.0.1",), webhook_private=True)
+        job = Job("0" * 26, "training", "training", "2026-01-01T00:00:00.000Z", webhook=f"{url}/told", status="succeeded")
+        with pytest.raises(NotSent):
+            send(job, settings)
+        assert asked == ["/told"] and reached == []
+
+
+def test_a_thousand_connections_that_say_nothing(stack: Stack) -> None:
+    """They cost their sockets: others are served as before, meanwhile and after."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    address = (str(stack.client.base_url.host), int(stack.client.base_url.port or 80))
+    silent = [socket.create_connection(address, 10) for _ in range(1000)]
+    try:
+        for _ in range(5):
+            started = time.monotonic()
+            assert httpx.get(f"{stack.client.base_url}/healthz", trust_env=False).status_code == 200
+            assert time.monotonic() - started < 2
+    finally:
+        for each in silent:
+            each.close()
+    assert stack.client.get("/healthz").status_code == 200
