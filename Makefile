@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo up test test-all lint weights bench fault-test deploy-test clean
+.PHONY: demo up test test-all lint weights bench fault-test load-test deploy-test clean
 
 # A virtual environment with pinned packages. torch by itself first: nothing else may choose another one.
 $(VENV)/.installed: pyproject.toml docker/constraints.txt
@@ -46,7 +46,11 @@ bench: $(VENV)/.installed
 fault-test: $(VENV)/.installed
 	$(BIN)/python -m tests.faults
 
-# The compose stack for real: build, start, reconstruct, train, restart the broker, take down. Needs a Docker engine.
+# Ten thousand queued jobs, two hundred listeners, pictures beside a training: named figures; ten minutes on a quiet machine.
+load-test: $(VENV)/.installed
+	$(BIN)/python -m tests.load
+
+# The compose stack for real: build, use, crash its parts, replace it in place, take down; SCALE=2: two workers of a kind.
 deploy-test: $(VENV)/.installed
 	$(BIN)/python -m tests.deploy --scale $(or $(SCALE),1)
 

@@ -77,15 +77,15 @@ class SdfSrnConfig:
     """Mini SDF-SRN: one CNN encoder, one shared SDF decoder, silhouettes of one view per shape. `{}` is the recipe."""
 
     epochs: int = setting(300, "passes over all images", low=1, high=100_000)
-    batch_size: int = setting(5, "images per optimiser step", low=1, high=1024)
+    batch_size: int = setting(10, "images per optimiser step", low=1, high=1024)
     n_rays: int = setting(128, "rays per image and step", low=8, high=4096)
     outline_share: float = setting(
-        0.5, "share of the rays through pixels near the mask's outline, where silhouettes are decided", low=0.0, high=1.0
+        0.75, "share of the rays through pixels near the mask's outline, where silhouettes are decided", low=0.0, high=1.0
     )
     n_samples: int = setting(16, "samples per ray in training, between entry to and exit from the unit sphere", low=4, high=512)
     latent_dim: int = setting(128, "length of the latent", low=2, high=1024)
     hidden_dim: int = setting(128, "width of the decoder's layers", low=16, high=1024)
-    learning_rate: float = setting(2e-3, "peak of the one-cycle schedule of Adam; Muon's is three times that", low=1e-7, high=1.0)
+    learning_rate: float = setting(2.8e-3, "peak of the one-cycle schedule of Adam; Muon's is three times that", low=1e-7, high=1.0)
     temperature_start: float = setting(0.05, "silhouette temperature of the first step, scene units", low=1e-4, high=1.0)
     temperature: float = setting(
         0.01, "silhouette temperature of the last step and of the checkpoint, scene units", low=1e-4, high=1.0

@@ -110,6 +110,18 @@ class Broker:
         self.process.wait()
 
 
+def shaded_ball(side: int) -> bytes:
+    """A shaded ball before nothing, as PNG."""
+    image = Image.new("RGBA", (side, side))
+    draw = ImageDraw.Draw(image)
+    for i in range(24):
+        box = [round(part * side / 96) for part in (20 + i, 20 + i, 76 - i, 76 - i)]
+        draw.ellipse(box, fill=(90 + 5 * i, 60 + 3 * i, 50, 255))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def start_stack(data: Path, **environment: str) -> Stack:
     """Start a service on a data folder and wait until it is ready; `environment` holds settings without their prefix."""
     log = (data.parent / f"{data.name}.log").open("a")
@@ -159,11 +171,5 @@ def client(stack: Stack) -> httpx.Client:
 
 @pytest.fixture(scope="session")
 def photo() -> bytes:
-    """A shaded ball before nothing, as PNG."""
-    image = Image.new("RGBA", (96, 96))
-    draw = ImageDraw.Draw(image)
-    for inset in range(24):
-        draw.ellipse((20 + inset, 20 + inset, 76 - inset, 76 - inset), fill=(90 + 5 * inset, 60 + 3 * inset, 50, 255))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    """A small picture of an object."""
+    return shaded_ball(96)

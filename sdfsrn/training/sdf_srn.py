@@ -38,6 +38,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 
 OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
 MUON_RATE = 3.0  # times Adam's
+MUON_DECAY = 0.1  # of the matrices, times their rate and per step
 CENTRE_POINTS, CENTRE_RADIUS = 256, 0.85  # per object, in scene units: few shapes reach further, and then hardly
 OUTLINE = 3  # pixels to either side of it that count as near
 AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
@@ -114,7 +115,7 @@ def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, ...]:
     matrices = [layer.weight for layer in (model.decoder.second, model.decoder.third, model.decoder.fourth)]
     others = [parameter for parameter in model.parameters() if all(parameter is not matrix for matrix in matrices)]
     adam = torch.optim.Adam(others, fused=model.device.type != "mps")
-    muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(matrices, weight_decay=MUON_DECAY, adjust_lr_fn="match_rms_adamw")
     for optimizer, scale in ((adam, 1.0), (muon, MUON_RATE)):
         for group in optimizer.param_groups:
             group["lr_scale"] = scale

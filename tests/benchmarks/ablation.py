@@ -28,6 +28,22 @@ class LargeFirstLatents(Run):
                 layer.weight.mul_(10)
 
 
+class LastWeights(Run):
+    """Evaluated as the last step left it."""
+
+    def _average(self) -> None:
+        self.averaged.load_state_dict(self.model.state_dict())
+
+
+class WithoutDecay(Run):
+    """Muon's matrices may grow as they like."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        for group in self.optimizers[1].param_groups:
+            group["weight_decay"] = 0.0
+
+
 # what -> (configuration, training); the first is what all others differ from
 LEVERS: dict[str, tuple[dict[str, Any], Callable[..., Run]]] = {
     "the recipe": ({}, Run),
@@ -35,12 +51,11 @@ LEVERS: dict[str, tuple[dict[str, Any], Callable[..., Run]]] = {
     "Adam alone, no Muon": ({}, AdamRun),
     "not told that objects are centred": ({"centre_weight": 0.0}, Run),
     "five times the distance-transform bound": ({"bound_weight": 1.0}, Run),
-    "no distance-transform bound": ({"bound_weight": 0.0}, Run),
     "no Eikonal term": ({"eikonal_weight": 0.0}, Run),
-    "8 samples per ray": ({"n_samples": 8}, Run),
-    "32 samples per ray": ({"n_samples": 32}, Run),
-    "25 pictures per step": ({"batch_size": 25}, Run),
-    "decoder 64 wide": ({"hidden_dim": 64}, Run),
+    "rays through any pixel, not near outlines": ({"outline_share": 0.0}, Run),
+    "the last weights, not averaged ones": ({}, LastWeights),
+    "Muon without weight decay": ({}, WithoutDecay),
+    "5 pictures per step": ({"batch_size": 5, "learning_rate": 2e-3}, Run),
     "search and encoder in float32": ({}, PickingRun),
     "first latent weights ten times as large": ({}, LargeFirstLatents),
 }

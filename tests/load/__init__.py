@@ -1,0 +1,1 @@
+"""Load on a running service, with named figures: `python -m tests.load`."""
