@@ -38,7 +38,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 
 OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
 MUON_RATE = 3.0  # times Adam's
-MUON_DECAY = 0.1  # of the matrices, times their rate and per step
+MUON_DECAY = 0.3  # of the matrices, times their rate and per step
 CENTRE_POINTS, CENTRE_RADIUS = 256, 0.85  # per object, in scene units: few shapes reach further, and then hardly
 OUTLINE = 3  # pixels to either side of it that count as near
 AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
