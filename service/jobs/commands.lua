@@ -87,18 +87,23 @@ end
 
 local commands = {}
 
+-- What was asked under an idempotency key before: the same, something else, or nothing.
+local function reservation(owner, key) return 'sdfsrn:idempotent:' .. owner .. ':' .. key end
+
+function commands.asked_before(owner, key, digest)
+  if key == '' then return {'no', ''} end
+  local first_digest, first = string.match(redis.call('GET', reservation(owner, key)) or '', '^(%S+) (%S+)$')
+  if not first or redis.call('EXISTS', job(first)) == 0 then return {'no', ''} end
+  return {first_digest == digest and 'repeated' or 'conflict', first}
+end
+
 -- The same id twice is a retry after a lost answer: the first one stands.
 function commands.create(id, queue_name, owner, key, digest, limit, ...)
   if redis.call('EXISTS', job(id)) == 1 then return {'created', id} end
-  local reserved = 'sdfsrn:idempotent:' .. owner .. ':' .. key
-  if key ~= '' then
-    local first_digest, first = string.match(redis.call('GET', reserved) or '', '^(%S+) (%S+)$')
-    if first and redis.call('EXISTS', job(first)) == 1 then
-      return {first_digest == digest and 'repeated' or 'conflict', first}
-    end
-  end
+  local before = commands.asked_before(owner, key, digest)
+  if before[1] ~= 'no' then return before end
   if redis.call('SCARD', unfinished(owner)) >= tonumber(limit) then return {'full', ''} end
-  if key ~= '' then redis.call('SET', reserved, digest .. ' ' .. id, 'EX', IDEMPOTENT_S) end
+  if key ~= '' then redis.call('SET', reservation(owner, key), digest .. ' ' .. id, 'EX', IDEMPOTENT_S) end
   redis.call('HSET', job(id), 'queue', queue_name, 'order', redis.call('INCR', 'sdfsrn:order'), ...)
   if owner ~= '' then redis.call('HSET', job(id), 'owner', owner) end
   redis.call('ZADD', index(owner), 0, id)

@@ -84,6 +84,13 @@ class Jobs:
             raise Full
         return str(job_id)
 
+    def asked_before(self, owner: str, key: str, digest: str) -> str | None:
+        """The job that the same request under this idempotency key made; raises Conflict if it was another request."""
+        outcome, job_id = self._run("asked_before", owner, key, digest)
+        if outcome == "conflict":
+            raise Conflict
+        return str(job_id) if outcome == "repeated" else None
+
     def get(self, job_id: str) -> Job | None:
         """The job, with its place in the queue; None if there is no such job."""
         return next(iter(self._load([job_id])), None) if is_id(job_id) else None

@@ -15,13 +15,13 @@ from starlette.datastructures import UploadFile
 
 from service.artifacts import StorageError, job_key
 from service.callers import CallerOf
-from service.context import Context, ContextOf
+from service.context import ContextOf
 from service.errors import Problem
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import DATASET
 from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job, page_of_jobs
-from service.routes.submission import CREATED, PREFER, IdempotencyKey, submit
+from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, answered_before, submit_with_input
 from service.schemas import DatasetCard, DatasetPage
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -50,6 +50,9 @@ async def create_dataset(request: Request, context: ContextOf, caller: CallerOf,
     job_id = new_id()
     async with _received(request) as archive:
         digest = await run_in_threadpool(_digest, archive)
+        asked = Asked.of(request, caller, idempotency_key, {"file": digest})
+        if before := await answered_before(context, asked):
+            return before
         job = Job(
             id=job_id,
             type="dataset",
@@ -60,14 +63,7 @@ async def create_dataset(request: Request, context: ContextOf, caller: CallerOf,
             input_digest=f"sha-256:{digest}",
         )
         await run_in_threadpool(context.artifacts.put_stream, job_key(job_id, "input", "archive.zip"), archive)
-    try:
-        answer = await submit(context, request, job, idempotency_key, {"file": digest})
-    except Exception:
-        await run_in_threadpool(_discard_unless_created, context, job_id)
-        raise
-    if not answer.headers["location"].endswith(job_id):  # an earlier job's: this archive is nobody's
-        await run_in_threadpool(discard, context, job_id)
-    return answer
+    return await submit_with_input(context, asked, job)
 
 
 @router.get("", summary="List data sets, newest first")
@@ -143,8 +139,3 @@ def _digest(archive: BinaryIO) -> str:
         digest.update(chunk)
     archive.seek(0)
     return digest.hexdigest()
-
-
-def _discard_unless_created(context: Context, job_id: str) -> None:
-    if context.jobs.get(job_id) is None:
-        discard(context, job_id)

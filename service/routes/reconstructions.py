@@ -11,14 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from sdfsrn.config import MAX_VIEWS, ReconstructionConfig, View, ring
 from service.artifacts import job_key
 from service.callers import CallerOf
-from service.context import Context, ContextOf
+from service.context import ContextOf
 from service.errors import Problem, problem_of_validation
 from service.forms import Form, read_form
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import RECONSTRUCTION
-from service.routes.finding import discard
-from service.routes.submission import CREATED, PREFER, IdempotencyKey, submit
+from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, answered_before, submit_with_input
 from service.schemas import ReconstructionForm, Ring
 from service.webhooks import check_url
 
@@ -65,6 +64,11 @@ async def create_reconstruction(
         raise Problem(422, "image is missing: send a PNG, JPEG or WebP as the part `image`", field="image")
     if fields.webhook_url is not None:
         check_url(fields.webhook_url, context.settings)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in form.files.items()}
+    said = {"fields": fields.model_dump(mode="json", exclude_unset=True), "files": digests}
+    asked = Asked.of(request, caller, idempotency_key, said)
+    if before := await answered_before(context, asked):
+        return before
     model, card = await run_in_threadpool(context.models.resolve, fields.model, "model", caller)
     picture = await context.decoders.picture(form.files["image"], form.files.get("mask"))
     job = Job(
@@ -83,16 +87,7 @@ async def create_reconstruction(
         input_digest="sha-256:" + hashlib.sha256(picture).hexdigest(),
     )
     await run_in_threadpool(context.artifacts.put, job_key(job.id, "input", "input.png"), picture)
-    try:
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in form.files.items()}
-        said = {"fields": fields.model_dump(mode="json", exclude_unset=True), "files": digests}
-        answer = await submit(context, request, job, idempotency_key, said)
-    except Exception:
-        await run_in_threadpool(_remove_unless_created, context, job.id)
-        raise
-    if not answer.headers["location"].endswith(job.id):  # an earlier job's: this picture is nobody's
-        await run_in_threadpool(discard, context, job.id)
-    return answer
+    return await submit_with_input(context, asked, job)
 
 
 def _checked(form: Form) -> tuple[Any, ReconstructionConfig]:
@@ -119,8 +114,3 @@ def _views(sent: Any) -> Any:
     if isinstance(sent, tuple):
         return tuple(View(**view.model_dump()) for view in sent)
     return View(**sent.model_dump()) if sent is not None else None
-
-
-def _remove_unless_created(context: Context, job_id: str) -> None:
-    if context.jobs.get(job_id) is None:
-        discard(context, job_id)

@@ -4,14 +4,17 @@ import asyncio
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from service.context import Context
 from service.errors import Problem
 from service.jobs import Conflict, Full, Job
+from service.routes.finding import discard
 from service.schemas import JobEnvelope, ProblemDocument
 
 MAX_WAIT_S = 60
@@ -45,26 +48,71 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def submit(context: Context, request: Request, job: Job, key: str, said: dict[str, Any]) -> Response:
-    """Write the record, wake a worker, and answer; `said` is what tells the request from another one under the same `key`."""
-    wait_s = _preferred_wait_s(request)
-    digest = hashlib.sha256(json.dumps([request.url.path, said], sort_keys=True, default=str).encode()).hexdigest()
+@dataclass(frozen=True)
+class Asked:
+    """A request that is to become a job: `digest` tells it from another one under the same idempotency `key`."""
+
+    request: Request
+    caller: str
+    key: str
+    digest: str
+
+    @classmethod
+    def of(cls, request: Request, caller: str, key: str, said: dict[str, Any]) -> "Asked":
+        """`said` is what the request says, with the digests of its files."""
+        text = json.dumps([request.url.path, said], sort_keys=True, default=str)
+        return cls(request, caller, key, hashlib.sha256(text.encode()).hexdigest())
+
+
+async def answered_before(context: Context, asked: Asked) -> Response | None:
+    """The first job's answer, if the same was asked under the same key before: before anything else is looked at."""
+    try:
+        job_id = await run_in_threadpool(context.jobs.asked_before, asked.caller, asked.key, asked.digest) if asked.key else None
+    except Conflict:
+        raise _conflict() from None
+    return await _answer(context, asked.request, job_id) if job_id else None
+
+
+async def submit(context: Context, asked: Asked, job: Job) -> Response:
+    """Write the record, wake a worker, and answer."""
     limit = context.settings.max_unfinished
     try:
-        job_id = await run_in_threadpool(context.jobs.create, job, limit, key, digest)
+        job_id = await run_in_threadpool(context.jobs.create, job, limit, asked.key, asked.digest)
     except Conflict:
-        raise Problem(
-            422, "this Idempotency-Key was used for another request; take a new one for each", field="idempotency-key"
-        ) from None
+        raise _conflict() from None
     except Full:
         raise Problem(
             429,
             f"you have {limit} unfinished jobs, as many as one caller may; wait for some or cancel them",
             headers={"Retry-After": FULL_RETRY_AFTER_S},
         ) from None
+    return await _answer(context, asked.request, job_id, queue=job.queue if job_id == job.id else None)
+
+
+async def submit_with_input(context: Context, asked: Asked, job: Job) -> Response:
+    """As `submit`, for a job whose input lies in the store already: it is removed again unless this job is to read it."""
+    try:
+        answer = await submit(context, asked, job)
+    except Exception:
+        if await run_in_threadpool(context.jobs.get, job.id) is None:
+            await run_in_threadpool(discard, context, job.id)
+        raise
+    if not answer.headers["location"].endswith(job.id):  # an earlier job's
+        await run_in_threadpool(discard, context, job.id)
+    return answer
+
+
+def _conflict() -> Problem:
+    return Problem(422, "this Idempotency-Key was used for another request; take a new one for each", field="idempotency-key")
+
+
+async def _answer(context: Context, request: Request, job_id: str, queue: str | None = None) -> Response:
+    """The job's envelope, at its end if that was preferred; a worker of its `queue` is woken, if it is new."""
+    wait_s = _preferred_wait_s(request)
     with context.happenings.of(job_id, only_end=True) as ended:
-        if job_id == job.id:
-            await run_in_threadpool(context.queue.wake, job.queue, job.id)
+        wake = BackgroundTask(context.queue.wake, queue, job_id) if queue else None
+        if wake and wait_s:
+            await wake()
         found = await run_in_threadpool(context.jobs.get, job_id)
         if found is None:
             raise Problem(404, "the job was removed in the meantime")
@@ -74,7 +122,9 @@ async def submit(context: Context, request: Request, job: Job, key: str, said: d
     headers = {"Location": f"/v1/jobs/{job_id}"}
     if found.ended and wait_s:
         return _envelope(found, 200, headers | {"Preference-Applied": f"wait={wait_s}"})
-    return _envelope(found, 202, headers | {"Retry-After": RETRY_AFTER_S})
+    answer = _envelope(found, 202, headers | {"Retry-After": RETRY_AFTER_S})
+    answer.background = wake if not wait_s else None  # nobody need wait for a worker to hear of it
+    return answer
 
 
 def _preferred_wait_s(request: Request) -> int:

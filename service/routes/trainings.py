@@ -13,7 +13,7 @@ from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import TRAINING
 from service.registry import VIEWS_FILE
-from service.routes.submission import CREATED, PREFER, IdempotencyKey, submit
+from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, answered_before, submit
 from service.schemas import TrainingRequest, UploadedDataset
 from service.webhooks import check_url
 
@@ -45,6 +45,9 @@ async def create_training(
     _check(wanted)
     if wanted.webhook_url is not None:
         check_url(wanted.webhook_url, context.settings)
+    asked = Asked.of(request, caller, idempotency_key, wanted.model_dump(mode="json", exclude_unset=True))
+    if before := await answered_before(context, asked):
+        return before
     model, source = await run_in_threadpool(_start, context, caller, wanted)
     data = await run_in_threadpool(_uploaded, context, caller, wanted)
     job = Job(
@@ -62,7 +65,7 @@ async def create_training(
         expires_after=wanted.expires_after_s,
         params=wanted.model_dump(mode="json", exclude={"metadata", "webhook_url", "expires_after_s"}),
     )
-    return await submit(context, request, job, idempotency_key, wanted.model_dump(mode="json", exclude_unset=True))
+    return await submit(context, asked, job)
 
 
 def _check(wanted: TrainingRequest) -> None:
