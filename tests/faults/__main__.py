@@ -4,13 +4,14 @@ The exit code is 0 if no job was lost or doubled, no file orphaned, and no worke
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tests.conftest import start_stack, stop_stack
-from tests.faults.matrix import SETTINGS, Field, Result, scenarios, settle
+from tests.faults.matrix import CLOCK_FILE, SETTINGS, Field, Result, scenarios, settle
 
 WORKER_RECOVERY_S = 15.0
 
@@ -23,6 +24,10 @@ def main() -> None:
     chosen = [(name, play) for name, play in scenarios() if not words or any(word in name for word in words)]
     results = []
     with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {
+            "PYTHONPATH": f"{Path(__file__).parent / 'clock'}:{os.environ.get('PYTHONPATH', '')}",
+            "FAULTS_CLOCK": f"{folder}/{CLOCK_FILE}",
+        }
         stack = start_stack(Path(folder) / "data", **SETTINGS)
         try:
             for name, play in chosen:

@@ -10,6 +10,7 @@ import json
 import signal
 import socket
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,16 +18,16 @@ from typing import Any
 import httpx
 import psutil
 import redis
-from PIL import Image, ImageDraw
 
 from service.jobs import ENDED, Job
 from service.keeper import Keeper
-from service.queue import RECONSTRUCTION, TRAINING, Queue
-from tests.conftest import Stack
+from service.queue import DATASET, RECONSTRUCTION, TRAINING, Queue
+from tests.conftest import Stack, shaded_ball
 
 BESIDE = 7  # small reconstructions that every scenario has beside the job that it is about
 SETTLED_WITHIN_S = 150.0
 DEAF_PORT = "18431"
+CLOCK_FILE = "clock"  # beside the data folder; its seconds are added to every process's time
 SETTINGS = {
     "webhook_secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
     "webhook_hosts": f"127.0.0.1:{DEAF_PORT}",
@@ -60,7 +61,7 @@ class Field:
         self.stack = stack
         self.accepted: list[str] = []
         self.jobs = stack.jobs()
-        self._picture = _picture()
+        self._picture = shaded_ball(96)
 
     def small(self, count: int = BESIDE) -> None:
         """Small reconstructions, whatever becomes of them."""
@@ -74,6 +75,17 @@ class Field:
     def submit_training(self, plan: dict[str, Any] | None = None) -> str:
         """A training; its id."""
         return self._accept(lambda: self.stack.client.post("/v1/trainings", json=plan or LONG_TRAINING))
+
+    def submit_dataset(self) -> str:
+        """A data set that takes seconds to check; its id."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            pose = [[1, 0, 0, 0], [0, 0, -1, -4], [0, 1, 0, 0], [0, 0, 0, 1]]
+            archive.writestr("ball.png", shaded_ball(1024))
+            frames = [{"file_path": "ball.png", "transform_matrix": pose}] * 150
+            archive.writestr("transforms.json", json.dumps({"camera_angle_x": 0.7, "frames": frames}))
+        headers = {"Content-Type": "application/zip"}
+        return self._accept(lambda: self.stack.client.post("/v1/datasets", content=buffer.getvalue(), headers=headers))
 
     def record(self, job_id: str) -> Job:
         """The job's record, also while the API is away."""
@@ -305,6 +317,32 @@ def deaf_webhook(harmed: Field) -> float:
         return strike(harmed, "child", TRAINING)
 
 
+def dataset_reader_killed(harmed: Field) -> float:
+    """The process that reads a stranger's archive dies at it."""
+    job_id = harmed.submit_dataset()
+    harmed.small()
+    harmed.until(lambda: harmed.record(job_id).progress.get("phase") in ("reading", "warping"))
+    return strike(harmed, "child", DATASET)
+
+
+def clock_set_back(harmed: Field) -> None:
+    """An hour back for every process of the service, in the middle of a training: later jobs have earlier times, and end too."""
+    job_id = harmed.submit_training()
+    harmed.small()
+    harmed.until_phase(job_id, "training")
+    clock = harmed.stack.data.parent / CLOCK_FILE
+    clock.write_text("-3600")
+    try:
+        harmed.small()
+        late = harmed.submit_training({**LONG_TRAINING, "config": {**LONG_TRAINING["config"], "epochs": 5}})
+        assert harmed.record(late).created_at < harmed.record(job_id).created_at, "the clock was not moved"
+        harmed.until(lambda: all(harmed.record(each).ended for each in harmed.accepted), SETTLED_WITHIN_S)
+        listed = {job["id"] for job in harmed.stack.client.get("/v1/jobs?limit=200").json()["items"]}
+        assert set(harmed.accepted) <= listed
+    finally:
+        clock.write_text("0")
+
+
 def scenarios() -> Iterator[tuple[str, Callable[[Field], float | None]]]:
     """All of them, by name."""
     for victim in ("child", "worker", "API", "broker"):
@@ -319,11 +357,5 @@ def scenarios() -> Iterator[tuple[str, Callable[[Field], float | None]]]:
     yield "messages delivered fifty times", delivered_twice
     yield "a job that kills its worker every time", kills_every_worker
     yield "webhook receiver that never answers", deaf_webhook
-
-
-def _picture() -> bytes:
-    image = Image.new("RGBA", (96, 96))
-    ImageDraw.Draw(image).rectangle((20, 30, 70, 66), fill=(180, 120, 60, 255))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    yield "kill -9 of the child that reads a data set", dataset_reader_killed
+    yield "clock set back by an hour", clock_set_back
