@@ -24,7 +24,7 @@ MIRROR = {"symmetry": "mirror"}
 
 def recipe_quality() -> dict[str, Any]:
     """The published recipe on data that no lever was chosen on: 20 seeds for collapses, three of them for the figures."""
-    variants = [Variant("recipe", seed) for seed in range(20)]
+    variants = [Variant("recipe", seed, measured=seed < 3) for seed in range(20)]
     variants += [Variant("mirror", seed, MIRROR) for seed in range(3)]
     variants += [Variant("asymmetric", 0, data=ASYMMETRIC), Variant("asymmetric, mirror", 0, MIRROR, ASYMMETRIC)]
     reports = train_all(variants)

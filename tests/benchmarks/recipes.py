@@ -11,20 +11,25 @@ import torch
 
 from sdfsrn.config import SdfSrnConfig, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
-from sdfsrn.evaluation.protocol import evaluate_model
+from sdfsrn.evaluation.protocol import encode, evaluate_model
+from sdfsrn.rendering.grids import GridField
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.sdf_srn import Run
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One training: the same seed for the data, the weights and the rays unless the configuration says otherwise."""
+    """One training: the same seed for the data, the weights and the rays unless the configuration says otherwise.
+
+    One that is not to be `measured` is only looked at for empty fields.
+    """
 
     name: str
     seed: int
     config: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     run: Callable[..., Run] = Run
+    measured: bool = True
 
 
 def train_all(variants: Sequence[Variant]) -> list[dict[str, Any] | None]:
@@ -36,9 +41,14 @@ def train_all(variants: Sequence[Variant]) -> list[dict[str, Any] | None]:
         for done in as_completed(waiting):
             i = waiting[done]
             found[i] = report = done.result()
-            novel = f"{report['novel_view_iou']['mean']:.4f}" if report else "collapsed"
-            print(f"  {len(found)}/{len(variants)} {variants[i].name}, seed {variants[i].seed}: {novel}", flush=True)
+            print(f"  {len(found)}/{len(variants)} {variants[i].name}, seed {variants[i].seed}: {_outcome(report)}", flush=True)
     return [found[i] for i in range(len(variants))]
+
+
+def _outcome(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return "collapsed"
+    return f"{report['novel_view_iou']['mean']:.4f}" if "novel_view_iou" in report else f"{report['n_failures']} empty"
 
 
 def _train(variant: Variant) -> dict[str, Any] | None:
@@ -51,4 +61,7 @@ def _train(variant: Variant) -> dict[str, Any] | None:
             run.watch()
     except TrainingCollapsed:
         return None
-    return evaluate_model(run.averaged, data, config.temperature).report
+    if variant.measured:
+        return evaluate_model(run.averaged, data, config.temperature).report
+    fields = (GridField(run.averaged.sdf(latent[None])) for latent in encode(run.averaged, data.first_views))
+    return {"n_failures": sum(bool((field.values >= 0).all()) for field in fields)}
