@@ -3,6 +3,7 @@
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import redis
 
@@ -171,8 +172,14 @@ class Keeper:
         found = self._artifacts.keys_under("models")
         named = self._jobs.model_files() if found else set()
         for key in found:
-            if key not in named and self._artifacts.age_s(key) >= age_s:
+            if key not in named and self._artifacts.age_s(key) >= age_s and not self._to_be_published(key):
                 self._artifacts.remove(key)
+
+    def _to_be_published(self, key: str) -> bool:
+        """Whether the training that a model's file is named after may still end, however long the broker was away."""
+        job_id = Path(key).stem
+        job = self._jobs.get(job_id) if is_id(job_id) else None
+        return job is not None and not job.ended
 
     def _sweep_job(self, job_id: str, age_s: float) -> None:
         job = self._jobs.get(job_id) if is_id(job_id) else None
