@@ -44,7 +44,7 @@ OUTLINE = 3  # pixels to either side of it that count as near
 AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
 EVERYWHERE = 8  # one ray in so many also carries a random sample, for what must hold everywhere
 SETTLED_STEPS = 100  # before this an empty field may still recover
-EVALUATED = 300  # shapes at most that the closing evaluation measures
+EVALUATED = 100  # shapes at most that the closing evaluation measures
 CHECKPOINT = "checkpoint.safetensors"
 
 
