@@ -10,7 +10,7 @@ from tests.conftest import SMALL_TRAINING, Stack
 
 def test_ready_models_and_documentation(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert set(client.get("/readyz").json()) == {"broker", "storage", "reconstruction_worker", "training_worker"}
+    assert set(client.get("/readyz").json()) == {"broker", "storage", "reconstruction_worker", "training_worker", "dataset_worker"}
     default = client.get("/v1/models/default").json()
     assert client.get("/v1/models").json()["items"] == [default] and default["evaluation"]
     page = client.get("/docs").text
