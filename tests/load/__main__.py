@@ -55,7 +55,7 @@ def main() -> None:
                     print(f"{name:36} {value:10.3f}{verdict}", flush=True)
         finally:
             stop_stack(stack)
-    print(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    print(", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
     sys.exit(any(figures[name] > limit for name, limit in TARGETS.items()))
 
 
