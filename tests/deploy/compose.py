@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 # process 1 is docker's own init, which ends when its only child does; this program's parent is none of the container's
-_KILL_MAIN_PROGRAM = """
+_KILL_MAIN_PROGRAM = r"""
 import os, pathlib
 for status in pathlib.Path("/proc").glob("[0-9]*/status"):
     if "\nPPid:\t1\n" in status.read_text():
