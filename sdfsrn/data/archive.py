@@ -29,7 +29,10 @@ class BadDataset(ValueError):
 
 
 class Archive:
-    """The files of a zip by path. Raises BadDataset for one that is no zip or has members of unsafe names or kinds."""
+    """The files of a zip by path, `paths` all of them, sorted.
+
+    Raises BadDataset for one that is no zip or has members of unsafe names or kinds.
+    """
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -44,6 +47,10 @@ class Archive:
         self._members = {member.filename: member for member in members if not _is_hidden(member.filename)}
         if not self._members:
             raise BadDataset({path.name: "holds no files"})
+        self.paths = sorted(self._members)
+        self._folders: dict[PurePosixPath, list[str]] = {}
+        for name in self.paths:
+            self._folders.setdefault(PurePosixPath(name).parent, []).append(name)
 
     def __enter__(self) -> "Archive":
         return self
@@ -51,10 +58,9 @@ class Archive:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._zip.close()
 
-    @property
-    def paths(self) -> list[str]:
-        """All files, sorted."""
-        return sorted(self._members)
+    def folder(self, path: PurePosixPath) -> list[str]:
+        """The files that lie in a folder itself, sorted; none if there is no such folder."""
+        return self._folders.get(path, [])
 
     def __contains__(self, path: str) -> bool:
         return path in self._members

@@ -32,6 +32,7 @@ MARGIN = 1.06  # of the field of view around the unit sphere
 OVERSAMPLING = 8  # samples per side of a pixel that a warped picture is averaged over
 SPECK = 0.01  # share of the mask below which a part of it says nothing about how far the object reaches
 MAX_FILE = 64_000_000  # bytes of a file of cameras
+_FLIP = np.diag([1.0, -1.0, -1.0])  # between OpenGL's axes and OpenCV's
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 # phase, done, total; may raise, which is how a caller stops
@@ -61,7 +62,7 @@ def read_captures(path: Path, progress: Progress = lambda phase, done, total: No
     """Read a zip. Raises BadDataset, which names every file that is bad."""
     with Archive(path) as archive:
         shots = _shots(archive)
-        reaches, used = _measure(archive, shots, progress)
+        reaches = _measure(archive, shots, progress)
         scale = FILL / max(reaches)
         shots = [dataclasses.replace(shot, camera=_scaled(shot.camera, scale)) for shot in shots]
         distances = np.array([_distance(shot.camera) for shot in shots])
@@ -70,7 +71,7 @@ def read_captures(path: Path, progress: Progress = lambda phase, done, total: No
         fovy_deg = 2 * math.degrees(math.asin(1 / distances.min())) * MARGIN
         views = _warped(archive, shots, fovy_deg, progress)
     subjects = [shot.subject for shot in shots]
-    used |= {name for shot in shots for name in (shot.image, shot.mask) if name}
+    used = {name for shot in shots for name in (shot.image, shot.mask) if name}
     report = {
         "objects": len(set(subjects)),
         "pictures": len(shots),
@@ -79,7 +80,7 @@ def read_captures(path: Path, progress: Progress = lambda phase, done, total: No
         "camera_distances": [float(distances.min()), float(distances.max())],
         "fovy_deg": fovy_deg,
         "digest": views.digest(),
-        "unused": [name for name in archive.paths if name not in used],
+        "unused": [name for name in archive.paths if name not in used and not name.endswith((".json", ".npz"))],
     }
     return Captures(views, subjects, report)
 
@@ -157,17 +158,15 @@ def _numbers(images: list[str], cameras: dict[int, Pinhole]) -> list[int]:
 
 
 def _pictures(archive: Archive, folder: PurePosixPath) -> list[str]:
-    return [
-        path for path in archive.paths if PurePosixPath(path).parent == folder and PurePosixPath(path).suffix.lower() in EXTENSIONS
-    ]
+    return [path for path in archive.folder(folder) if PurePosixPath(path).suffix.lower() in EXTENSIONS]
 
 
 def _subject(folder: PurePosixPath) -> str:
     return str(folder) if folder.parts else "object"
 
 
-def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> tuple[list[float], set[str]]:
-    """How far from the origin each object reaches, as its picture shows it; and the files of cameras."""
+def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> list[float]:
+    """How far from the origin each object reaches, as its picture shows it."""
     bad: dict[str, str] = {}
     reaches = []
     for i, shot in enumerate(shots):
@@ -181,7 +180,7 @@ def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> tuple[l
             bad[(shot.mask if getattr(error, "field", "") == "mask" else None) or shot.image] = str(error)
     if bad:
         raise BadDataset(bad)
-    return reaches, {path for path in archive.paths if path.endswith((".json", ".npz"))}
+    return reaches
 
 
 def _picture(archive: Archive, shot: Shot) -> Picture:
@@ -200,7 +199,7 @@ def _reach(picture: Picture, camera: Pinhole) -> float:
     row, column = np.nonzero((sizes >= SPECK * sizes.sum())[labels])
     height, width = picture.mask.shape
     pixels = np.stack([column + 0.5, row + 0.5, np.ones(len(row))])
-    directions = np.diag([1.0, -1.0, -1.0]) @ np.linalg.inv(camera.intrinsics(width, height)) @ pixels
+    directions = _FLIP @ np.linalg.inv(camera.intrinsics(width, height)) @ pixels
     to_origin = -camera.c2w[:3, :3].T @ camera.c2w[:3, 3]
     cosine = (to_origin / np.linalg.norm(to_origin)) @ (directions / np.linalg.norm(directions, axis=0))
     return float(np.linalg.norm(to_origin) * np.sin(min(math.pi / 2, math.acos(np.clip(cosine.min(), -1, 1)))))
@@ -240,8 +239,7 @@ def warp(picture: Picture, camera: Pinhole, pose: Matrix, fovy_deg: float) -> tu
     fine = SIZE * OVERSAMPLING
     focal = fine / 2 / math.tan(math.radians(fovy_deg) / 2)
     virtual = np.array([[focal, 0, fine / 2], [0, focal, fine / 2], [0, 0, 1.0]])
-    flip = np.diag([1.0, -1.0, -1.0])  # OpenGL to OpenCV
-    turn = flip @ camera.c2w[:3, :3].T @ pose[:3, :3] @ flip
+    turn = _FLIP @ camera.c2w[:3, :3].T @ pose[:3, :3] @ _FLIP
     matrix = camera.intrinsics(width, height) @ turn @ np.linalg.inv(virtual)
     matrix = matrix / matrix[2, 2]
     alpha = picture.mask.astype(np.uint8) * 255
