@@ -70,12 +70,13 @@ class Stack:
         return self.compose("exec", "-T", service, *command, check=check).strip()
 
     def crash(self, service: str) -> None:
-        """End the program of a service's container as the kernel would; its restart policy is what brings it back."""
-        container = self.compose("ps", "-q", service).split()[-1]
-        before = docker("inspect", "--format", "{{.RestartCount}}", container)
-        self.inside(service, "python", "-c", _KILL_MAIN_PROGRAM, check=False)
+        """End the program in every container of a service as the kernel would; their restart policy is what brings them back."""
+        restarts = {each: _restarts(each) for each in self.compose("ps", "-q", service).split()}
+        for container in restarts:
+            # the program that kills may end with the container, and then says so
+            subprocess.run(["docker", "exec", container, "python", "-c", _KILL_MAIN_PROGRAM], capture_output=True)
         deadline = time.monotonic() + 30
-        while docker("inspect", "--format", "{{.RestartCount}}", container) == before:
+        while any(_restarts(container) == before for container, before in restarts.items()):
             assert time.monotonic() < deadline, f"{service} was not started again"
             time.sleep(0.2)
 
@@ -94,3 +95,7 @@ class Stack:
 def docker(*arguments: str) -> str:
     """Run a docker command and give back what it said."""
     return subprocess.run(["docker", *arguments], check=True, text=True, capture_output=True).stdout.strip()
+
+
+def _restarts(container: str) -> int:
+    return int(docker("inspect", "--format", "{{.RestartCount}}", container))
