@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sdfsrn.networks.model import Model, ModelConfig
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`weights` by parameter name; `state` holds what only resuming needs (optimiser moments, snapshots), or nothing."""
+    """`weights` by parameter name; `state` holds what only resuming needs (optimiser moments, history, snapshots), or nothing."""
 
     model_config: ModelConfig
     weights: dict[str, Tensor]
@@ -30,7 +30,6 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     dataset_digest: str = ""
-    history: list[dict[str, float]] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def model(self, device: torch.device) -> Model:
@@ -43,21 +42,7 @@ class Checkpoint:
         """Write the file whole or not at all."""
         tensors = {f"weights.{name}": value for name, value in self.weights.items()}
         tensors |= {f"state.{name}": value for name, value in self.state.items()}
-        facts = {
-            name: getattr(self, name)
-            for name in (
-                "step",
-                "temperature",
-                "mask_radius",
-                "camera_distance",
-                "fovy_deg",
-                "method",
-                "config",
-                "data",
-                "dataset_digest",
-                "history",
-            )
-        }
+        facts = {name: value for name, value in vars(self).items() if name not in ("model_config", "weights", "state")}
         metadata = {"format": FORMAT, "model": json.dumps(asdict(self.model_config)), "facts": json.dumps(facts)}
         partial = path.with_name(path.name + ".partial")
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
@@ -79,21 +64,11 @@ class Checkpoint:
             raise ValueError(f"{path.name} has format {metadata.get('format')!r}, expected {FORMAT!r}")
         weights = {name[8:]: value for name, value in tensors.items() if name.startswith("weights.")}
         state = {name[6:]: value for name, value in tensors.items() if name.startswith("state.")}
-        return cls(ModelConfig(**json.loads(metadata["model"])), weights, **json.loads(metadata["facts"]), state=state)
+        try:
+            return cls(ModelConfig(**json.loads(metadata["model"])), weights, **json.loads(metadata["facts"]), state=state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path.name} does not describe its networks and itself as {FORMAT} does: {error}") from error
 
     def for_serving(self) -> "Checkpoint":
         """The same model in half precision without what only resuming needs."""
-        half = {name: value.half() for name, value in self.weights.items()}
-        return Checkpoint(
-            self.model_config,
-            half,
-            self.step,
-            self.temperature,
-            self.mask_radius,
-            self.camera_distance,
-            self.fovy_deg,
-            self.method,
-            self.config,
-            self.data,
-            self.dataset_digest,
-        )
+        return replace(self, weights={name: value.half() for name, value in self.weights.items()}, state={})

@@ -21,7 +21,7 @@ _FACTS = {
     "camera_distance": (1.1, 100.0),
     "fovy_deg": (1.0, 170.0),
 }
-_OTHER_FACTS = {"method": str, "config": dict, "data": dict, "dataset_digest": str, "history": list}
+_OTHER_FACTS = {"method": str, "config": dict, "data": dict, "dataset_digest": str}
 _SIZES = {"latent_dim": (2, 1024), "hidden_dim": (16, 1024)}
 
 

@@ -28,14 +28,14 @@ from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette
 from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_picture
-from sdfsrn.training.losses import silhouette_loss
+from sdfsrn.training.losses import overlap_loss
 
 MESH_RESOLUTION = 128
 SOFTNESS = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
 SEARCH_SIZE = 20  # pixels per side of the pictures that the view is searched with
-REFINE_RAYS, REFINE_SAMPLES, REFINE_PRIOR = 512, 32, 1e-2
+REFINE_RAYS, REFINE_SAMPLES, REFINE_PRIOR = 2048, 32, 0.1
 REFINE_STAGES = 3  # after each of which the view is sought once more
 # A mask that the model explains is of its own kind, and a little is to be mended; what it does not know asks for more, and gains
 # by it at unseen angles too.
@@ -130,7 +130,7 @@ class Reconstructor:
             "grid_bound": BOUND,
             "timings_ms": clock.timings_ms,
         }
-        (folder / "result.json").write_text(json.dumps(result, indent=1))
+        (folder / "result.json").write_text(json.dumps(result, indent=1, allow_nan=False))
         return metrics | {"timings_ms": clock.timings_ms}
 
     def encode(self, crop: Picture) -> Float[Tensor, "1 latent_dim"]:
@@ -184,6 +184,8 @@ class Reconstructor:
         sdf = self.model.sdf(latent)
         # the grid only says where to look: low precision will do
         grid = GridField(self.model.search_sdf(latent, fast_dtype(self.device)), device=self.device)
+        if not bool(grid.values.isfinite().all()):
+            raise ReconstructionFailed("the model's field is not finite: its weights are damaged; train it anew or choose another")
         if bool((grid.values >= 0).all()):
             raise ReconstructionFailed(
                 "the model found no shape in this picture: its field has no inside. Send a picture that resembles the "
@@ -231,7 +233,7 @@ class Reconstructor:
     ) -> Float[Tensor, "1 latent_dim"]:
         """Move the latent so that the silhouette at the picture's view agrees with its mask, staying near where it was.
 
-        DeepSDF's latent optimisation (Park et al. 2019, eq. 10) with a silhouette in place of distances.
+        DeepSDF's latent optimisation (Park et al. 2019, eq. 10) with the silhouettes' overlap in place of distances.
         """
         c2w = self._camera([shape.view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE).c2w
         rays_o, rays_d = pixel_rays(c2w, self.checkpoint.fovy_deg, IMAGE_SIZE)
@@ -243,11 +245,11 @@ class Reconstructor:
         optimizer = torch.optim.Adam([moved], lr=rate)
         for step in range(steps):
             progress(step)
-            pixel = candidates[torch.randint(len(candidates), (REFINE_RAYS,), generator=generator)].to(self.device)
+            pixel = candidates[torch.randperm(len(candidates), generator=generator)[:REFINE_RAYS]].to(self.device)
             optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
             search = self.model.search_sdf(moved, fast_dtype(self.device))
             minima = ray_minimum(self.model.sdf(moved), rays_o[:, pixel], rays_d[:, pixel], REFINE_SAMPLES, generator, search)
-            loss = silhouette_loss(minima, inside[:, pixel], self.checkpoint.temperature)
+            loss = overlap_loss(soft_silhouette(minima, self.checkpoint.temperature), inside[:, pixel])
             loss = loss + REFINE_PRIOR * (moved - start).square().mean()
             optimizer.zero_grad()
             loss.backward()

@@ -167,9 +167,11 @@ def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
 
 def _publication(job: Job, checkpoint: Path, metrics: dict[str, Any]) -> Publication:
     """Store what is to be served by name; it is named only if the job succeeds, and swept if not."""
-    facts = read_facts(checkpoint.read_bytes())
+    served = checkpoint.with_suffix(".served")
+    Checkpoint.load(checkpoint).for_serving().save(served)
+    facts = read_facts(served.read_bytes())
     name = str(job.params["publish_as"])
-    stored = _artifacts.put_file(model_key(job.owner, name, job.id), checkpoint)
+    stored = _artifacts.put_file(model_key(job.owner, name, job.id), served)
     card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now(), job.id, metrics)
     return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 

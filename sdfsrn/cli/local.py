@@ -125,7 +125,8 @@ def evaluate(
 def _evaluation_table(found: dict[str, dict[str, Any]], data: SyntheticData) -> Table:
     """One row per checkpoint and baseline: IoU at the six unseen angles."""
     table = Table(title=f"IoU at six unseen angles, {data.n_shapes} shapes of seed {data.seed}")
-    columns = ("mean", *data.families, "worst")
+    shown = next(iter(found.values()))["novel_view_iou"]
+    columns = ("mean", *(family for family in data.families if family in shown), "worst")  # few shapes may be of few families
     for column in ("", *columns, "3-D IoU"):
         table.add_column(column, justify="right" if column else "left")
     for name, report in found.items():
@@ -155,6 +156,7 @@ def weights(out: Out = Path("out/weights")) -> None:
     novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, unseen.names, WEIGHTS / "default_novel_views.png")
     card = _card(evaluation.report)
     (WEIGHTS / "default.json").write_text(card)
+    (out / CHECKPOINT).unlink()  # the next call trains anew
     console.print_json(card)
 
 

@@ -64,8 +64,8 @@ class TrainingViews:
 
 def outline_bands(masks: Bool[Tensor, "n size size"], width: int) -> Bool[Tensor, "n size size"]:
     """The pixels that have both object and background within `width` pixels."""
-    both = torch.stack([masks, ~masks], dim=1).float()
-    return max_pool2d(both, 2 * width + 1, stride=1, padding=width).amin(dim=1) > 0
+    parts = (torch.stack([some, ~some], dim=1).half() for some in masks.split(512))
+    return torch.cat([max_pool2d(both, 2 * width + 1, stride=1, padding=width).amin(dim=1) > 0 for both in parts])
 
 
 def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int64[Tensor, " n"]]:

@@ -61,8 +61,8 @@ def baselines(
 
 def nearest_latents(latents: Float[Tensor, "n dim"], others: Float[Tensor, "m dim"]) -> Tensor:
     """For each latent the index of the closest other one; one that is the very same is not an other."""
-    distance = torch.cdist(latents, others)
-    return distance.masked_fill(distance < 1e-6, torch.inf).argmin(dim=1)
+    distance = torch.cdist(latents, others, compute_mode="donot_use_mm_for_euclid_dist")  # which rounds away what is the very same
+    return distance.masked_fill(distance < 1e-6, torch.inf).argmin(dim=1).cpu()
 
 
 def _mean_shape(shapes: Primitives) -> GridField:

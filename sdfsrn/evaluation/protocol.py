@@ -59,7 +59,7 @@ def evaluate_model(model: Model, dataset: Dataset, temperature: float, progress:
         empty = bool((grid.values >= 0).all())
         points = _surface_points(grid) if not empty else None
         if points is not None:
-            gradient.append(_gradient_norm(sdf, points))
+            gradient.append(_gradient_norm(sdf, points.to(model.device)))
         if shapes is not None:
             truths.append(novel_truth(shapes[i : i + 1], azimuth_deg, views))
             inside_truth = contains(shapes[i : i + 1], grid_points(64).reshape(-1, 3))

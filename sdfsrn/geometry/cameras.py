@@ -27,10 +27,13 @@ def orbit_c2w(
 
 
 def pixel_rays(
-    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int
+    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int, block: int = 1
 ) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:
-    """Origins and unit directions of the rays through the pixel centres of a square picture, row by row from the top left."""
-    rays_d = _pixel_directions(c2w, fovy_deg, size) @ c2w[:, :3, :3].transpose(1, 2)
+    """Origins and unit directions of the rays through the pixel centres of a square picture, row by row from the top left.
+
+    Of `block` x `block` pixels each, the last of which may reach beyond the picture, one ray through the block's centre.
+    """
+    rays_d = _pixel_directions(c2w, fovy_deg, size, block) @ c2w[:, :3, :3].transpose(1, 2)
     rays_o = c2w[:, None, :3, 3].expand_as(rays_d)
     return rays_o, rays_d
 
@@ -44,10 +47,11 @@ def chosen_rays(
     return c2w[view, :3, 3], (c2w[view, :3, :3] @ local[..., None])[..., 0]
 
 
-def _pixel_directions(c2w: Tensor, fovy_deg: float, size: int) -> Float[Tensor, "pixels 3"]:
+def _pixel_directions(c2w: Tensor, fovy_deg: float, size: int, block: int = 1) -> Float[Tensor, "pixels 3"]:
     """In the camera's own frame."""
     half = math.tan(math.radians(fovy_deg) / 2)
-    centres = ((torch.arange(size, dtype=c2w.dtype, device=c2w.device) + 0.5) / size * 2 - 1) * half
+    pixel = (torch.arange(-(-size // block), dtype=c2w.dtype, device=c2w.device) + 0.5) * block
+    centres = (pixel / size * 2 - 1) * half
     y, x = torch.meshgrid(-centres, centres, indexing="ij")
     local = torch.stack([x, y, -torch.ones_like(x)], dim=-1).reshape(-1, 3)
     return torch.nn.functional.normalize(local, dim=-1)

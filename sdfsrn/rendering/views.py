@@ -47,7 +47,7 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
     """The smallest signed distance on each pixel's ray: exact to the field near the outline, of the right sign elsewhere."""
     n_views, size = len(camera.c2w), camera.size
     outline = 1.25 * camera.pixel_width()  # beyond it a softened silhouette is within 2/255 of black or white
-    if size % BLOCK or size <= 32:
+    if size <= 32:
         rays_o, rays_d = camera.rays()
         near, far, meets = unit_sphere_interval(rays_o, rays_d)
         minima = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, near, far, outline), MISS)
@@ -56,17 +56,17 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
     # exactly 1-Lipschitz, and for the perspective's widening behind the centre.
     reach = 1.5 * BLOCK / math.sqrt(2) * camera.pixel_width()
     blocks, low, high = _blocks(grid, camera, 2 * reach)
-    picture = _spread(blocks)
+    picture = _spread(blocks, size)
     undecided = picture.abs() < reach + grid.margin / 2
     rays_o, rays_d = (rays[None] for rays in chosen_rays(camera.c2w, camera.fovy_deg, size, undecided))
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
-    low, high = (torch.minimum(torch.maximum(_spread(end)[undecided][None], near), far) for end in (low, high))
+    low, high = (torch.minimum(torch.maximum(_spread(end, size)[undecided][None], near), far) for end in (low, high))
     picture[undecided] = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, low, high, outline), MISS)[0]
     return picture
 
 
-def _spread(blocks: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch size size"]:
-    return blocks.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
+def _spread(blocks: Float[Tensor, "batch n n"], size: int) -> Float[Tensor, "batch size size"]:
+    return blocks.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[:, :size, :size].contiguous()
 
 
 def _blocks(grid: GridField, camera: Camera, slack: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,8 +74,10 @@ def _blocks(grid: GridField, camera: Camera, slack: float) -> tuple[Tensor, Tens
 
     Where the coarse ray is more than `slack` above its minimum, no ray half as far away can be lowest.
     """
-    size = camera.size // BLOCK
-    rays_o, rays_d = Camera(camera.c2w, camera.fovy_deg, size).rays()
+    size = -(-camera.size // BLOCK)
+    rays_o, rays_d = (
+        rays.reshape(1, -1, 3) for rays in pixel_rays(camera.c2w, camera.fovy_deg, camera.size, BLOCK)
+    )
     near, far, reaches = grid.ball_interval(rays_o, rays_d)
     # A ray that just misses the ball must not speak for its block: the point it is nearest at is asked, and all of a pixel's ray.
     minima = evaluate(grid, rays_o + near[..., None] * rays_d)

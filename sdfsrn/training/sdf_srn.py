@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
 OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
+LOSSES = ("loss", "silhouette_loss", "eikonal_loss", "bound_loss")
+HISTORY = ("epoch", "step", "temperature", *LOSSES)
 MUON_RATE = 3.0  # times Adam's
 MUON_DECAY = 0.3  # of the matrices, times their rate and per step
 CENTRE_POINTS, CENTRE_RADIUS = 256, 0.85  # per object, in scene units: few shapes reach further, and then hardly
@@ -139,6 +141,7 @@ class Run:
         self.digest = views.digest()
         self.mask_radius = views.mean_mask_radius()
         self.outwards, self.reaching = pixels_outwards(views)
+        self.near_outline = outline_bands(views.masks, OUTLINE).flatten(1)
         self.steps_per_epoch = -(-len(views) // config.batch_size)
         self.step = 0
         self.rows: list[Tensor] = []
@@ -161,7 +164,7 @@ class Run:
             self.step += 1
         means = torch.stack(self.rows).mean(dim=0).tolist()
         self.rows = []
-        row = dict(zip(("loss", "silhouette_loss", "eikonal_loss", "bound_loss"), means, strict=True))
+        row = dict(zip(LOSSES, means, strict=True))
         if not all(value == value and abs(value) < 1e6 for value in means):
             raise TrainingCollapsed(f"the loss became {row['loss']} in epoch {self.epoch}; lower learning_rate or change seed")
         self.history.append({"epoch": self.epoch, "step": self.step, "temperature": self._temperature(self.step - 1), **row})
@@ -240,8 +243,8 @@ class Run:
         anywhere = self.outwards[place.long()]
         if n_near == 0:
             return anywhere
-        outline = outline_bands(self.views.masks[batch], OUTLINE).flatten(1)
-        near = torch.multinomial(outline + 1e-6, n_near, replacement=True, generator=generator)  # an empty mask has no outline
+        weights = self.near_outline[batch] + 1e-6  # an empty mask has no outline
+        near = torch.multinomial(weights, n_near, replacement=True, generator=generator)
         return torch.cat([anywhere, near], dim=1)[:, torch.randperm(self.config.n_rays, generator=generator)]
 
     def _learning_rate(self, step: int) -> float:
@@ -306,6 +309,8 @@ class Run:
         state |= {f"trained.{name}": value for name, value in self.model.state_dict().items()}
         if self.rows:
             state["rows"] = torch.stack(self.rows)
+        if self.history:
+            state["history"] = torch.tensor([[row[name] for name in HISTORY] for row in self.history], dtype=torch.float64)
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for optimizer in self.optimizers:
             for parameter, moments in optimizer.state.items():
@@ -322,7 +327,6 @@ class Run:
             dataclasses.asdict(self.config),
             self.dataset.description,
             self.digest,
-            list(self.history),
             state,
         )
 
@@ -336,16 +340,18 @@ class Run:
         self.model.load_state_dict({name[8:]: value for name, value in saved.state.items() if name.startswith("trained.")})
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for optimizer, moments in zip(self.optimizers, OPTIMIZER_STATE, strict=True) if saved.step else ():
-            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
-                for moment in moments:
-                    # a moment must lie in memory as its parameter does
-                    kept = torch.empty(()) if moment == "step" else torch.empty_like(parameter)
-                    kept.copy_(saved.state[f"optimizer.{moment}.{names[parameter]}"])
-                    optimizer.state[parameter][moment] = kept
+            for group in optimizer.param_groups:
+                # a fused optimiser counts its steps on the device, a moment lies in memory as its parameter does
+                counter = torch.empty((), device=self.device if group.get("fused") else "cpu")
+                for parameter in group["params"]:
+                    for moment in moments:
+                        kept = torch.empty_like(counter if moment == "step" else parameter)
+                        optimizer.state[parameter][moment] = kept.copy_(saved.state[f"optimizer.{moment}.{names[parameter]}"])
         self.snapshots = {name[9:]: value for name, value in saved.state.items() if name.startswith("snapshot.")}
         self.step = saved.step
         self.rows = list(saved.state["rows"]) if "rows" in saved.state else []
-        self.history = list(saved.history)
+        rows = saved.state["history"].tolist() if "history" in saved.state else []
+        self.history = [dict(zip(HISTORY, (int(row[0]), int(row[1]), *row[2:]), strict=True)) for row in rows]
 
     def adopt(self, saved: Checkpoint) -> None:
         """Take over a model's weights."""

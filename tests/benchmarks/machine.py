@@ -11,7 +11,11 @@ from typing import Any
 import psutil
 import torch
 
+from sdfsrn.device import pick_device
+
 ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+DEVICE = pick_device()  # everything is measured where the service would compute
 
 
 def machine() -> dict[str, Any]:
@@ -23,7 +27,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "bf16": bool(capabilities.get("avx512_bf16")),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if DEVICE.type == "cuda" else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "load_before": round(os.getloadavg()[0], 2),
@@ -44,6 +48,8 @@ def median_s(work: Callable[[], object], runs: int, warm_up: int = 1) -> float:
     for i in range(warm_up + runs):
         start = time.perf_counter()
         work()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         if i >= warm_up:
             times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]

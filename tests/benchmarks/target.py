@@ -8,7 +8,7 @@ from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.training.sdf_srn import Run
 
 TARGET = 0.005
-LOOK_EVERY = 10  # epochs
+LOOK_EVERY = 5  # epochs
 
 
 def run_to_target(run: Run, limit_s: float, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:

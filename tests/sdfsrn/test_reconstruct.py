@@ -1,5 +1,6 @@
 """From a picture to everything that was asked for, with a model fresh from training and with the one that is served."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS, ReconstructionConfig, View
 from sdfsrn.images import Picture, crop_to_radius, read_picture
-from sdfsrn.reconstruct import Reconstructor
+from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
 from tests.sdfsrn.conftest import TinyTraining
 
 
@@ -140,3 +141,11 @@ def test_served_model_makes_a_closed_mesh_of_every_picture(data_folder: Path, tm
         mesh = trimesh.load(tmp_path / path.stem / "mesh.glb", force="mesh")
         assert mesh.is_watertight, path.name
         assert mesh.volume > 0, path.name
+
+
+@pytest.mark.parametrize("layer", ["decoder.out.weight", "encoder.head.2.bias"])
+def test_a_model_of_no_finite_numbers_is_a_failure(picture: Picture, tmp_path: Path, layer: str) -> None:
+    checkpoint = Checkpoint.load(WEIGHTS / "default.safetensors")
+    broken = dataclasses.replace(checkpoint, weights=checkpoint.weights | {layer: checkpoint.weights[layer] * float("nan")})
+    with pytest.raises(ReconstructionFailed, match="not finite"):
+        Reconstructor(broken, torch.device("cpu")).run(picture, ReconstructionConfig(size=32), tmp_path)

@@ -49,6 +49,8 @@ def test_a_fit_explains_its_mask() -> None:
 def test_the_nearest_is_another_one() -> None:
     latents = torch.tensor([[0.0], [1.0], [3.0]])
     assert nearest_latents(latents, latents).tolist() == [1, 0, 1]
+    many = torch.randn(60, 128, generator=torch.Generator().manual_seed(0)) * 10
+    assert (nearest_latents(many, many) != torch.arange(60)).all(), "rounding does not make another of the very same"
 
 
 def test_all_baselines_of_spheres() -> None:

@@ -53,3 +53,4 @@ def test_a_fast_step_goes_where_the_plain_one_goes(model: Model) -> None:
         fast = gradients[1][name]
         cosine = torch.nn.functional.cosine_similarity(plain.flatten(), fast.flatten(), dim=0)
         assert cosine > 0.97, f"{name}: {cosine:.4f}"
+        assert 0.7 < fast.norm() / plain.norm() < 1.4, name
