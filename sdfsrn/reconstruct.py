@@ -286,7 +286,7 @@ class Reconstructor:
             several = Camera(poses, camera.fovy_deg, camera.size)
             with clock.measure("silhouettes"):
                 minima = minimum_picture(sdf, grid, several)
-                silhouettes = _antialiased(minima, several)
+                silhouettes = antialiased(minima, several)
             if with_surface:
                 with clock.measure("surfaces"):
                     surface = surface_picture(sdf, grid, several, minima)
@@ -315,7 +315,7 @@ class Reconstructor:
         first.save(path, save_all=True, append_images=rest, duration=80, loop=0)
 
 
-def _antialiased(minima: Tensor, camera: Camera) -> np.ndarray:
+def antialiased(minima: Tensor, camera: Camera) -> np.ndarray:
     """8-bit silhouettes, 255 = object, the outline softened over about one pixel; 128 and above is inside."""
     return (soft_silhouette(minima, min(camera.pixel_width() / 4, SOFTNESS)) * 255).round().to(torch.uint8).cpu().numpy()
 

@@ -87,7 +87,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [f"Commit {result['commit']}; {facts}.", "", "| figure | target | measured | |", "|---|---|---|---|"]
     for name, value in result["figures"].items():
         target = TARGETS.get(name, "")
-        shown = "not reached" if value is None else f"{value:.4g}"
+        shown = "-" if value is None else f"{value:.4g}"
         lines.append(f"| `{name}` | {target} | {shown} | {_verdict(target, value, result['figures'])} |")
     return "\n".join(lines) + "\n"
 

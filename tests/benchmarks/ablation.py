@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from sdfsrn.training.sdf_srn import Run
-from tests.benchmarks.__main__ import RESULTS
-from tests.benchmarks.machine import commit, machine
-from tests.benchmarks.plain import AdamRun, PickingRun
+from tests.benchmarks.machine import RESULTS, commit, machine
+from tests.benchmarks.plain import AdamRun, Float32Run
 from tests.benchmarks.recipes import Variant, train_all
 
 SEEDS = (100, 101, 102)
@@ -56,7 +55,7 @@ LEVERS: dict[str, tuple[dict[str, Any], Callable[..., Run]]] = {
     "the last weights, not averaged ones": ({}, LastWeights),
     "Muon without weight decay": ({}, WithoutDecay),
     "5 pictures per step": ({"batch_size": 5, "learning_rate": 2e-3}, Run),
-    "search and encoder in float32": ({}, PickingRun),
+    "search and encoder in float32": ({}, Float32Run),
     "first latent weights ten times as large": ({}, LargeFirstLatents),
 }
 

@@ -63,7 +63,7 @@ class PlainRun(AdamRun):
         zero = torch.zeros(())
         return torch.stack([loss.detach().cpu(), loss.detach().cpu(), zero, zero])
 
-    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return pixels
 
     def _minima(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ TARGET = 0.005
 LOOK_EVERY = 5  # epochs
 
 
-def run_to_target(run: Run, limit_s: float, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """Train until silhouette loss and wrong pixels are below the target and a minute is over; looking is not counted."""
+def run_to_target(
+    run: Run, limit_s: float, tell: Callable[[str], None] = lambda text: None, *, least_s: float = 60
+) -> dict[str, Any]:
+    """Train until silhouette loss and wrong pixels are at the target and `least_s` are over; looking is not counted."""
     seconds, reached, at_60 = 0.0, None, None
-    while run.epoch < run.config.epochs and seconds < limit_s and (reached is None or seconds < 60):
+    while run.epoch < run.config.epochs and seconds < limit_s and (reached is None or seconds < least_s):
         start = time.perf_counter()
         run.train_epoch()
         seconds += time.perf_counter() - start
