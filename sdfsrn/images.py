@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 MAX_BYTES = 20_000_000
@@ -40,10 +40,14 @@ def _image_error(field: str, reason: str, too_large: bool) -> ImageError:
 
 @dataclass(frozen=True)
 class Picture:
-    """`rgb` uint8 (height, width, 3) and `mask` bool (height, width), true on the object."""
+    """`rgb` uint8 (height, width, 3) and `mask` bool (height, width), true on the object.
+
+    `reduced` says how many pixels of the file became one when it was read, across and down.
+    """
 
     rgb: NDArray[np.uint8]
     mask: NDArray[np.bool_]
+    reduced: tuple[float, float] = (1.0, 1.0)
 
     def to_png(self) -> bytes:
         """One RGBA file whose alpha is the mask; it carries no metadata."""
@@ -59,7 +63,7 @@ def read_picture(image: bytes, mask: bytes | None = None) -> Picture:
     The mask is, in this order: `mask`; the image's alpha, unless opaque; what stands out from a plain background.
     EXIF orientation is applied. Raises ImageError that says what is wrong and what to send.
     """
-    decoded = _decode(image, "image")
+    decoded, reduced = _decode(image, "image")
     colour = decoded.convert("RGBA") if _has_alpha(decoded) else decoded.convert("RGB")
     rgb = np.asarray(colour.convert("RGB"))
     if mask is not None:
@@ -76,10 +80,11 @@ def read_picture(image: bytes, mask: bytes | None = None) -> Picture:
         )
     if found.all():
         raise ImageError(field, "the object fills the whole picture, so it has no outline; leave a margin around it")
-    return Picture(rgb, found)
+    return Picture(rgb, found, reduced)
 
 
-def _decode(data: bytes, field: str) -> Image.Image:
+def _decode(data: bytes, field: str) -> tuple[Image.Image, tuple[float, float]]:
+    """The picture upright, and how many pixels of the file are one of it, across and down."""
     if not data:
         raise ImageError(field, "the file is empty; send a PNG, JPEG or WebP")
     if len(data) > MAX_BYTES:
@@ -98,7 +103,9 @@ def _decode(data: bytes, field: str) -> Image.Image:
         eight_bit = _to_eight_bit(opened)
         if max(opened.size) > STORED_SIDE:  # before anything copies the picture
             eight_bit.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.BOX)
-        return ImageOps.exif_transpose(eight_bit)
+        across, down = width / eight_bit.width, height / eight_bit.height
+        is_turned = eight_bit.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)  # by a quarter
+        return ImageOps.exif_transpose(eight_bit), (down, across) if is_turned else (across, down)
     except MemoryError:
         raise  # no fault of the file's
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
@@ -117,7 +124,7 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _read_mask(data: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
-    decoded = _decode(data, "mask")
+    decoded, _ = _decode(data, "mask")
     if decoded.size != size:
         raise ImageError(
             "mask",

@@ -27,7 +27,7 @@ _DISTORTIONS = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 @dataclass(frozen=True)
 class Pinhole:
-    """A camera: `intrinsics(width, height)` is K, 3x3 in pixels of a picture of that size; `c2w` 4x4, OpenGL axes."""
+    """A camera: `intrinsics(width, height)` is K, 3x3 in pixels of a picture file of that size; `c2w` 4x4, OpenGL axes."""
 
     intrinsics: Callable[[int, int], Matrix]
     c2w: Matrix

@@ -197,12 +197,19 @@ def _reach(picture: Picture, camera: Pinhole) -> float:
     sizes: NDArray[Any] = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     row, column = np.nonzero((sizes >= SPECK * sizes.sum())[labels])
-    height, width = picture.mask.shape
     pixels = np.stack([column + 0.5, row + 0.5, np.ones(len(row))])
-    directions = _FLIP @ np.linalg.inv(camera.intrinsics(width, height)) @ pixels
+    directions = _FLIP @ np.linalg.inv(_intrinsics(camera, picture)) @ pixels
     to_origin = -camera.c2w[:3, :3].T @ camera.c2w[:3, 3]
     cosine = (to_origin / np.linalg.norm(to_origin)) @ (directions / np.linalg.norm(directions, axis=0))
     return float(np.linalg.norm(to_origin) * np.sin(min(math.pi / 2, math.acos(np.clip(cosine.min(), -1, 1)))))
+
+
+def _intrinsics(camera: Pinhole, picture: Picture) -> Matrix:
+    """K in the picture's own pixels: files of cameras speak of those of its file, of which it may be a reduced copy."""
+    height, width = picture.mask.shape
+    across, down = picture.reduced
+    matrix: Matrix = np.diag([1 / across, 1 / down, 1.0]) @ camera.intrinsics(round(width * across), round(height * down))
+    return matrix
 
 
 def _scaled(camera: Pinhole, scale: float) -> Pinhole:
@@ -235,12 +242,11 @@ def warp(picture: Picture, camera: Pinhole, pose: Matrix, fovy_deg: float) -> tu
 
     Two pinholes at one place see the same rays: K R K'^-1 takes one's pixels to the other's (Hartley & Zisserman 2004, 8.4.2).
     """
-    height, width = picture.mask.shape
     fine = SIZE * OVERSAMPLING
     focal = fine / 2 / math.tan(math.radians(fovy_deg) / 2)
     virtual = np.array([[focal, 0, fine / 2], [0, focal, fine / 2], [0, 0, 1.0]])
     turn = _FLIP @ camera.c2w[:3, :3].T @ pose[:3, :3] @ _FLIP
-    matrix = camera.intrinsics(width, height) @ turn @ np.linalg.inv(virtual)
+    matrix = _intrinsics(camera, picture) @ turn @ np.linalg.inv(virtual)
     matrix = matrix / matrix[2, 2]
     alpha = picture.mask.astype(np.uint8) * 255
     flat = Image.fromarray(np.dstack([picture.rgb * picture.mask[..., None], alpha]))

@@ -101,11 +101,12 @@ def test_sixteen_bits_of_grey_are_scaled_not_cut_off() -> None:
 
 
 def test_large_pictures_are_reduced_and_turned_upright() -> None:
-    image = Image.new("RGB", (2400, 1200), "white")
+    image = Image.new("RGB", (2400, 1201), "white")
     ImageDraw.Draw(image).rectangle((100, 100, 600, 600), fill="red")
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: rotate by 90 degrees clockwise to see it so
     found = read_picture(_encoded(image, "JPEG", exif=exif, quality=95))
     assert found.mask.shape == (1024, 512)
+    assert found.reduced == (1201 / 512, 2400 / 1024)
     y, x = np.nonzero(found.mask)
     assert abs(x.mean() - (1200 - 350) * 512 / 1200) < 4 and abs(y.mean() - 350 * 1024 / 2400) < 4

@@ -23,6 +23,7 @@ from sdfsrn.data.synthetic import make_views, shade
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.geometry.primitives import KINDS, Primitives, intersect
+from sdfsrn.images import mask_circle
 from sdfsrn.training.sdf_srn import train
 
 Y_UP_TO_Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -127,6 +128,42 @@ def test_warped_pictures_are_those_of_cameras_that_look_at_the_origin(
     assert not (views.masks.flatten(1) & ~unit_sphere_interval(rays_o, rays_d)[2]).any()
     assert (views.images.permute(0, 2, 3, 1)[~views.masks].float().mean()) < 8, "the background is black up to the outline"
     assert contact_sheet(views).size == (6 * 64, 64)
+
+
+def _ball_files(width: int, height: int, kind: str) -> dict[str, bytes]:
+    """A ball at the origin, off centre in the picture and near its border; cameras in pixels of that picture."""
+    focal, centre_x, centre_y = 1.2 * width, 0.56 * width, 0.46 * height
+    place = np.array([0.3, 0.1, 4.0])
+    column, row = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    rays = np.stack([(column - centre_x) / focal, -(row - centre_y) / focal, -np.ones_like(row)])
+    cosine = np.einsum("i,ihw->hw", -place, rays) / np.linalg.norm(rays, axis=0) / np.linalg.norm(place)
+    ball = np.sin(np.arccos(cosine)) * np.linalg.norm(place) < 1
+    picture = _png(np.dstack([np.full((height, width, 3), 200), ball * 255]).astype(np.uint8))
+    pose = np.eye(4)
+    pose[:3, 3] = place
+    if kind == "idr":
+        intrinsic = np.array([[focal, 0, centre_x], [0, focal, centre_y], [0, 0, 1]])
+        world = np.eye(4)
+        world[:3] = intrinsic @ np.column_stack([FLIP, -FLIP @ place])
+        return {"image/0.png": picture, "cameras.npz": _npz({"world_mat_0": world})}
+    pose[:3] = Y_UP_TO_Z_UP @ pose[:3]
+    frame = {"file_path": "view", "transform_matrix": pose.tolist()}
+    camera = {"fl_x": focal, "cx": centre_x, "cy": centre_y}
+    return {"view.png": picture, "transforms.json": json.dumps({**camera, "frames": [frame]}).encode()}
+
+
+@pytest.mark.parametrize("kind", ["idr", "nerf"])
+@pytest.mark.parametrize("sizes", [[(512, 512), (1024, 1024), (1600, 1600), (2048, 2048)], [(512, 384), (1600, 1200), (901, 2003)]])
+def test_cameras_in_pixels_are_those_of_the_picture_as_it_was_sent(tmp_path: Path, kind: str, sizes: list[tuple[int, int]]) -> None:
+    """Large pictures are reduced when they are read; the same ball must come out whatever its picture's size."""
+    small, *others = (read_captures(_zip(tmp_path / "ball.zip", _ball_files(*size, kind))) for size in sizes)
+    x, y, radius = mask_circle(small.views.masks[0].numpy())
+    assert (x, y) == pytest.approx((32, 32), abs=0.3), "the camera looks at the origin, where the ball is"
+    for found in others:
+        assert found.report["fovy_deg"] == pytest.approx(small.report["fovy_deg"], rel=0.005)
+        assert found.report["scale"] == pytest.approx(small.report["scale"], rel=0.005)
+        assert mask_circle(found.views.masks[0].numpy()) == pytest.approx((x, y, radius), abs=0.15)
+        assert (found.views.masks != small.views.masks).float().mean() < 0.01
 
 
 def test_the_chair_through_two_kinds_of_files_is_one_chair(data_folder: Path, tmp_path: Path) -> None:
