@@ -7,10 +7,9 @@ lie within the unit sphere, which all of these cameras see in whole.
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from PIL import Image
 from scipy import ndimage
 
 from sdfsrn.data.archive import Archive, BadDataset
-from sdfsrn.data.camera_files import Matrix, Pinhole, read_cameras_npz, read_transforms
+from sdfsrn.data.camera_files import Matrix, Pinhole
+from sdfsrn.data.shots import Shot, find_shots
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.cameras import orbit_c2w
 from sdfsrn.images import Picture, read_picture
@@ -31,22 +31,10 @@ NEAREST = 1.15  # scene units from the origin: a camera closer than that sees th
 MARGIN = 1.06  # of the field of view around the unit sphere
 OVERSAMPLING = 8  # samples per side of a pixel that a warped picture is averaged over
 SPECK = 0.01  # share of the mask below which a part of it says nothing about how far the object reaches
-MAX_FILE = 64_000_000  # bytes of a file of cameras
 _FLIP = np.diag([1.0, -1.0, -1.0])  # between OpenGL's axes and OpenCV's
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 # phase, done, total; may raise, which is how a caller stops
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One picture to read: where it lies in the archive, its mask if that is a file of its own, its camera."""
-
-    subject: str
-    image: str
-    mask: str | None
-    camera: Pinhole
 
 
 @dataclass(frozen=True)
@@ -61,7 +49,7 @@ class Captures:
 def read_captures(path: Path, progress: Progress = lambda phase, done, total: None) -> Captures:
     """Read a zip. Raises BadDataset, which names every file that is bad."""
     with Archive(path) as archive:
-        shots = _shots(archive)
+        shots = find_shots(archive)
         reaches = _measure(archive, shots, progress)
         scale = FILL / max(reaches)
         shots = [dataclasses.replace(shot, camera=_scaled(shot.camera, scale)) for shot in shots]
@@ -90,79 +78,6 @@ def _too_near(distance: float, reach: float) -> str:
         f"the camera is {distance:.2f} from the origin once the object that reaches furthest fits the unit sphere (this one "
         f"reaches {reach:.2f} before that): is the object at the origin?"
     )
-
-
-def _shots(archive: Archive) -> list[Shot]:
-    """All pictures that some camera file names, object by object."""
-    bad: dict[str, str] = {}
-    found: list[Shot] = []
-    files = [path for path in archive.paths if re.fullmatch(r"transforms\w*\.json|cameras\.npz", PurePosixPath(path).name)]
-    if not files:
-        raise BadDataset({archive.name: "has no cameras: expected a transforms.json or a cameras.npz in the folder of each object"})
-    for file in files:
-        folder = PurePosixPath(file).parent
-        try:
-            data = archive.read(file, MAX_FILE)
-            read = _npz_shots if file.endswith(".npz") else _transforms_shots
-            found += read(archive, folder, data, bad)
-        except ValueError as error:
-            bad[file] = str(error)
-    if bad:
-        raise BadDataset(bad)
-    if not found:
-        raise BadDataset({files[0]: "names no picture"})
-    return found
-
-
-def _transforms_shots(archive: Archive, folder: PurePosixPath, data: bytes, bad: dict[str, str]) -> list[Shot]:
-    shots = []
-    for frame in read_transforms(data):
-        image = _existing(archive, folder, frame.image)
-        mask = _existing(archive, folder, frame.mask) if frame.mask is not None else None
-        missing = frame.image if image is None else frame.mask if mask is None else None
-        if image is None or missing is not None:
-            bad[str(folder / str(missing))] = "is named by transforms.json and not in the archive"
-        else:
-            shots.append(Shot(_subject(folder), image, mask, frame.camera))
-    return shots
-
-
-def _existing(archive: Archive, folder: PurePosixPath, name: str) -> str | None:
-    """The file that a frame means: NeRF leaves the extension off."""
-    path = str(folder / name)
-    return next((candidate for candidate in (path, *(path + extension for extension in EXTENSIONS)) if candidate in archive), None)
-
-
-def _npz_shots(archive: Archive, folder: PurePosixPath, data: bytes, bad: dict[str, str]) -> list[Shot]:
-    cameras = read_cameras_npz(data)
-    images, masks = _pictures(archive, folder / "image"), _pictures(archive, folder / "mask")
-    if not images:
-        raise ValueError("there are no pictures in the folder image/ beside it")
-    numbers = _numbers(images, cameras)
-    if masks and len(masks) != len(images):
-        by_stem = {PurePosixPath(mask).stem: mask for mask in masks}
-        bad |= {image: "has no mask" for image in images if PurePosixPath(image).stem not in by_stem}
-        masks = [by_stem.get(PurePosixPath(image).stem, "") for image in images]
-    return [Shot(_subject(folder), image, masks[i] if masks else None, cameras[numbers[i]]) for i, image in enumerate(images)]
-
-
-def _numbers(images: list[str], cameras: dict[int, Pinhole]) -> list[int]:
-    """Which camera is whose: in order, or, if there are more of them than pictures, by the number in the picture's name."""
-    if len(images) == len(cameras):
-        return list(cameras)
-    stems = [PurePosixPath(image).stem for image in images]
-    numbers = [int(stem) for stem in stems if re.fullmatch(r"\d{1,9}", stem)]
-    if len(numbers) == len(stems) and set(numbers) <= set(cameras):
-        return numbers
-    raise ValueError(f"has {len(cameras)} cameras for {len(images)} pictures, and the pictures' names do not say which are theirs")
-
-
-def _pictures(archive: Archive, folder: PurePosixPath) -> list[str]:
-    return [path for path in archive.folder(folder) if PurePosixPath(path).suffix.lower() in EXTENSIONS]
-
-
-def _subject(folder: PurePosixPath) -> str:
-    return str(folder) if folder.parts else "object"
 
 
 def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> list[float]:
