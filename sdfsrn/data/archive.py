@@ -41,7 +41,7 @@ class Archive:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise BadDataset({path.name: f"is not a readable zip file: {error}"}) from error
-        members = [member for member in self._zip.infolist() if not member.is_dir()]
+        members = [member for member in self._zip.infolist() if not member.filename.endswith("/")]
         if bad := dict(_bad_members(members)):
             raise BadDataset(bad)
         self._members = {member.filename: member for member in members if not _is_hidden(member.filename)}
@@ -95,7 +95,9 @@ def _bad_members(members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
         name = member.orig_filename  # as it was sent, backslashes included
         path = PurePosixPath(name)
         kind = stat.S_IFMT(member.external_attr >> 16)
-        if "\\" in name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if not path.parts:
+            yield ascii(name), "names no file"
+        elif "\\" in name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             yield ascii(name), "leads out of the archive; names must be relative, with /, and without .."
         elif any(not character.isprintable() for character in name):
             yield ascii(name), "has unprintable characters in its name"

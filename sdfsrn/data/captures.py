@@ -28,6 +28,7 @@ from sdfsrn.images import Picture, read_picture
 SIZE = 64
 FILL = 0.95  # of the unit sphere's radius is reached by the object that reaches furthest
 NEAREST = 1.15  # scene units from the origin: a camera closer than that sees the unit sphere too wide
+FURTHEST = 100.0  # what a checkpoint may say of its cameras' distance
 MARGIN = 1.06  # of the field of view around the unit sphere
 OVERSAMPLING = 8  # samples per side of a pixel that a warped picture is averaged over
 SPECK = 0.01  # share of the mask below which a part of it says nothing about how far the object reaches
@@ -51,11 +52,15 @@ def read_captures(path: Path, progress: Progress = lambda phase, done, total: No
     with Archive(path) as archive:
         shots = find_shots(archive)
         reaches = _measure(archive, shots, progress)
-        scale = FILL / max(reaches)
+        scale = FILL / max(1e-12, *reaches)  # of a camera that sees next to nothing, which is then too far away
         shots = [dataclasses.replace(shot, camera=_scaled(shot.camera, scale)) for shot in shots]
         distances = np.array([_distance(shot.camera) for shot in shots])
-        if near := {s.image: _too_near(d, r) for s, d, r in zip(shots, distances, reaches, strict=True) if d < NEAREST}:
-            raise BadDataset(near)
+        if astray := {
+            shot.image: _astray(distance, reach)
+            for shot, distance, reach in zip(shots, distances, reaches, strict=True)
+            if not NEAREST <= distance <= FURTHEST
+        }:
+            raise BadDataset(astray)
         fovy_deg = 2 * math.degrees(math.asin(1 / distances.min())) * MARGIN
         views = _warped(archive, shots, fovy_deg, progress)
     subjects = [shot.subject for shot in shots]
@@ -73,10 +78,12 @@ def read_captures(path: Path, progress: Progress = lambda phase, done, total: No
     return Captures(views, subjects, report)
 
 
-def _too_near(distance: float, reach: float) -> str:
+def _astray(distance: float, reach: float) -> str:
+    near = distance < NEAREST
     return (
-        f"the camera is {distance:.2f} from the origin once the object that reaches furthest fits the unit sphere (this one "
-        f"reaches {reach:.2f} before that): is the object at the origin?"
+        f"the camera is {distance:.3g} from the origin once the object that reaches furthest fits the unit sphere (this one "
+        f"reaches {reach:.3g} before that), expected at {f'least {NEAREST:g}' if near else f'most {FURTHEST:g}'}: "
+        f"is the {'object at the origin' if near else 'focal length right'}?"
     )
 
 

@@ -233,6 +233,8 @@ def _with_names(tmp_path: Path, names: list[str]) -> Path:
         (["C:/windows.png"], "leads out"),
         (["a\\..\\b.png"], "leads out"),
         (["a.png", "a.png"], "2 times"),
+        ([".", "a.png"], "names no file"),
+        (["", "a.png"], "names no file"),
         (["a\n.png"], "unprintable"),
         (["a\u202egnp.exe"], "unprintable"),
     ],
@@ -305,35 +307,62 @@ def test_every_bad_file_is_named(tmp_path: Path) -> None:
     assert "cut off" in caught.value.files["box/train/r_4.png"] and "2 more" in str(caught.value)
 
 
+def _at(z: float) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[2, 3] = z
+    return matrix
+
+
+def _posed(matrix: np.ndarray) -> dict[str, Any]:
+    return {"frames": [{"file_path": "a", "transform_matrix": matrix.tolist()}]}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"frames": 3}, "list `frames`"),
         ({"k1": 0.1}, "undistort"),
         ({"camera_angle_x": "wide"}, "must be a number"),
-        ({"camera_angle_x": -1}, "positive"),
+        ({"camera_angle_x": -1}, "camera_angle_x must be a number from"),
+        ({"camera_angle_x": 0}, "camera_angle_x must be a number from"),
+        ({"camera_angle_x": math.pi}, "focal lengths"),
+        ({"camera_angle_x": 4}, "focal lengths"),
+        ({"fl_x": 10**400}, "fl_x must be a number from"),
+        ({"fl_x": 500, "fl_y": -500}, "fl_y must be a number from"),
+        ({"fl_x": 500, "w": 0}, "w must be a number from"),
+        ({"fl_x": 500, "h": 0}, "h must be a number from"),
+        ({"cx": float("nan")}, "cx must be a number from"),
         ({"camera_angle_x": None, "fl_x": None}, "must be a number"),
         ({"frames": [{"file_path": "a", "transform_matrix": [[1, 2], [3, 4]]}]}, "frame 0: transform_matrix"),
         ({"frames": [{"file_path": "a", "transform_matrix": np.diag([2, 2, 2, 1]).tolist()}]}, "neither scale nor mirror"),
         ({"frames": [{"file_path": 7, "transform_matrix": np.eye(4).tolist()}]}, "must be texts"),
         ({"frames": [{"transform_matrix": np.eye(4).tolist()}]}, "frame 0 has no file_path"),
+        (_posed(_at(0)), "frame 0: the camera is 0 from the origin"),
+        (_posed(_at(1e300)), r"frame 0: the camera is 1e\+300 from the origin"),
+        (_posed(np.full((4, 4), np.nan)), "frame 0: transform_matrix"),
+        (_posed(np.array([[10**400] * 4] * 4, dtype=object)), "frame 0: transform_matrix"),
     ],
 )
 def test_bad_transforms_are_explained(change: dict[str, Any], reason: str) -> None:
-    good = {"camera_angle_x": 0.7, "frames": [{"file_path": "a", "transform_matrix": np.eye(4).tolist()}]}
+    good = {"camera_angle_x": 0.7, **_posed(_at(3))}
+    assert len(read_transforms(json.dumps(good).encode())) == 1
     with pytest.raises(ValueError, match=reason):
         read_transforms(json.dumps(good | change).encode())
 
 
 def test_bad_camera_arrays_are_explained() -> None:
-    far = np.eye(4)
-    far[2, 3] = -5
     for arrays, reason in (
         ({"other": np.eye(4)}, "no world_mat_0"),
         ({"world_mat_0": np.eye(5)}, "4 x 4"),
         ({"world_mat_0": np.full((4, 4), np.nan)}, "finite"),
         ({"world_mat_0": np.zeros((4, 4))}, "cannot be inverted"),
-        ({"world_mat_0": far}, "behind the camera"),
+        ({"world_mat_0": _at(-5)}, "behind the camera"),
+        ({"world_mat_0": _at(0)}, "behind the camera"),
+        ({"world_mat_0": _at(1e-300)}, "world_mat_0: the camera is 1e-300 from the origin"),
+        ({"world_mat_0": np.full((4, 4), np.inf)}, "finite"),
+        ({"world_mat_0": _at(3), "scale_mat_0": _at(3) * 1e200}, r"1e\+30"),
+        ({"world_mat_0": np.diag([1, 1, 1e-200, 1])}, "cannot be inverted"),
+        ({"world_mat_0": np.diag([1e20, 1, 1, 1]) @ _at(3)}, "focal lengths"),
         ({"world_mat_0": np.array([{"a": 1}], dtype=object)}, "world_mat_0"),
     ):
         with pytest.raises(ValueError, match=reason):
@@ -347,3 +376,43 @@ def test_a_matrix_that_claims_to_be_huge_is_not_believed() -> None:
         archive.writestr("world_mat_0.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     with pytest.raises(ValueError, match="4 x 4"):
         read_cameras_npz(buffer.getvalue())
+
+
+@pytest.mark.parametrize("header", [b"{[]: 1}", b"-" * 3000 + b"1", b"(", b"\xff", b"{'descr': 7, 'fortran_order': 1, 'shape': 4}"])
+def test_headers_of_arrays_may_be_anything(header: bytes) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("world_mat_0.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ValueError, match="4 x 4"):
+        read_cameras_npz(buffer.getvalue())
+
+
+def test_numbers_of_cameras_may_be_padded() -> None:
+    assert list(read_cameras_npz(_npz({"world_mat_000": _at(3), "world_mat_001": _at(3)}))) == [0, 1]
+
+
+def test_a_damaged_file_of_cameras_is_named(tmp_path: Path) -> None:
+    files = _idr_files()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, world_mat_0=np.random.default_rng(0).random((4, 4)))
+    damaged = bytearray(buffer.getvalue())
+    start = damaged.find(b".npy") + 24
+    damaged[start : start + 40] = b"\xff" * 40
+    with pytest.raises(BadDataset, match=r"cameras\.npz: is not a readable npz"):
+        read_captures(_zip(tmp_path / "bad.zip", files | {"cameras.npz": bytes(damaged)}))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("world_mat_0.npy", bytes(1000))
+    with pytest.raises(BadDataset, match=r"cameras\.npz: is not a readable npz"):
+        read_captures(_zip(tmp_path / "bad.zip", files | {"cameras.npz": buffer.getvalue()}))
+
+
+@pytest.mark.parametrize("focal", [1e5, 1e7, 1e9])
+def test_cameras_that_see_next_to_nothing_are_named(tmp_path: Path, focal: float) -> None:
+    picture = np.zeros((64, 64, 4), dtype=np.uint8)
+    picture[29:35, 29:35] = 255
+    pose = [[0, 0, 1, 4], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    document = {"fl_x": focal, "frames": [{"file_path": "view.png", "transform_matrix": pose}]}
+    with pytest.raises(BadDataset, match="expected at most 100") as caught:
+        read_captures(_zip(tmp_path / "narrow.zip", {"transforms.json": json.dumps(document).encode(), "view.png": _png(picture)}))
+    assert list(caught.value.files) == ["view.png"]
