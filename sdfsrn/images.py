@@ -83,6 +83,15 @@ def read_picture(image: bytes, mask: bytes | None = None) -> Picture:
     return Picture(rgb, found, reduced)
 
 
+def count_pixels(data: bytes) -> int:
+    """How many a picture's header claims; 0 if it is none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            return opened.width * opened.height
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return 0
+
+
 def _decode(data: bytes, field: str) -> tuple[Image.Image, tuple[float, float]]:
     """The picture upright, and how many pixels of the file are one of it, across and down."""
     if not data:

@@ -15,6 +15,7 @@ MAX_MEMBERS = 65_000
 MAX_DIRECTORY = 32_000_000  # bytes of the list of members, which is read whole before anything can be counted
 MAX_REPORTED = 200
 _END = struct.Struct("<4s4H2LH")  # the record at a zip's end (APPNOTE.TXT 4.3.16)
+_ZIP64_LOCATOR_BYTES = 20  # right before it, if there is one (4.3.15)
 _HIDDEN = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -41,6 +42,8 @@ class Archive:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise BadDataset({path.name: f"is not a readable zip file: {error}"}) from error
+        if len(self._zip.infolist()) > MAX_MEMBERS:  # whatever the record at the end says
+            raise _too_many(path)
         members = [member for member in self._zip.infolist() if not member.filename.endswith("/")]
         if bad := dict(_bad_members(members)):
             raise BadDataset(bad)
@@ -65,6 +68,10 @@ class Archive:
     def __contains__(self, path: str) -> bool:
         return path in self._members
 
+    def size(self, path: str) -> int:
+        """How many bytes a file has by the list of members; `read` gives no more."""
+        return self._members[path].file_size
+
     def read(self, path: str, limit: int = MAX_BYTES) -> bytes:
         """The bytes of a file. Raises ValueError if it is damaged or longer than `limit`, whatever its header says."""
         try:
@@ -79,14 +86,20 @@ class Archive:
 
 def _check_directory(path: Path) -> None:
     with path.open("rb") as opened:
-        opened.seek(max(0, path.stat().st_size - _END.size - 65_535))
+        opened.seek(max(0, path.stat().st_size - _ZIP64_LOCATOR_BYTES - _END.size - 65_535))
         tail = opened.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         raise BadDataset({path.name: "is not a zip file"})
     *_, members, directory, _, _ = _END.unpack_from(tail, at)
+    if tail[max(0, at - _ZIP64_LOCATOR_BYTES) :].startswith(b"PK\6\7"):  # to a record whose numbers would count instead of these
+        raise BadDataset({path.name: f"is a zip64 file, which only more than {MAX_MEMBERS} files or 4 GB need; write it without"})
     if members > MAX_MEMBERS or directory > MAX_DIRECTORY:
-        raise BadDataset({path.name: f"holds more than {MAX_MEMBERS} files; send them as several data sets"})
+        raise _too_many(path)
+
+
+def _too_many(path: Path) -> BadDataset:
+    return BadDataset({path.name: f"holds more than {MAX_MEMBERS} files; send them as several data sets"})
 
 
 def _bad_members(members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from sdfsrn.data.camera_files import Matrix, Pinhole
 from sdfsrn.data.shots import Shot, find_shots
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.cameras import orbit_c2w
-from sdfsrn.images import Picture, read_picture
+from sdfsrn.images import Picture, count_pixels, read_picture
 
 SIZE = 64
 FILL = 0.95  # of the unit sphere's radius is reached by the object that reaches furthest
@@ -31,6 +31,7 @@ NEAREST = 1.15  # scene units from the origin: a camera closer than that sees th
 FURTHEST = 100.0  # what a checkpoint may say of its cameras' distance
 MARGIN = 1.06  # of the field of view around the unit sphere
 OVERSAMPLING = 8  # samples per side of a pixel that a warped picture is averaged over
+MAX_DECODED = 20_000_000_000  # pixels of an archive's pictures and masks together; all are decoded twice: 20 minutes at worst
 SPECK = 0.01  # share of the mask below which a part of it says nothing about how far the object reaches
 _FLIP = np.diag([1.0, -1.0, -1.0])  # between OpenGL's axes and OpenCV's
 
@@ -91,22 +92,28 @@ def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> list[fl
     """How far from the origin each object reaches, as its picture shows it."""
     bad: dict[str, str] = {}
     reaches = []
+    pixels = 0
     for i, shot in enumerate(shots):
         progress("reading", i, len(shots))
         try:
-            picture = _picture(archive, shot)
+            files = _files(archive, shot)
+            pixels += sum(map(count_pixels, files))
+            picture = read_picture(*files)
             if _touches_border(picture.mask):
                 raise ValueError("the object is cut off by the picture's border; leave a margin, or leave the picture out")
             reaches.append(_reach(picture, shot.camera))
         except ValueError as error:
             bad[(shot.mask if getattr(error, "field", "") == "mask" else None) or shot.image] = str(error)
+        if pixels > MAX_DECODED:
+            raise BadDataset({archive.name: f"its pictures have more than {MAX_DECODED} pixels; send smaller ones, or fewer"})
     if bad:
         raise BadDataset(bad)
     return reaches
 
 
-def _picture(archive: Archive, shot: Shot) -> Picture:
-    return read_picture(archive.read(shot.image), archive.read(shot.mask) if shot.mask else None)
+def _files(archive: Archive, shot: Shot) -> list[bytes]:
+    """The picture's, and the mask's if it has one."""
+    return [archive.read(name) for name in (shot.image, shot.mask) if name]
 
 
 def _touches_border(mask: NDArray[np.bool_]) -> bool:
@@ -153,7 +160,7 @@ def _warped(archive: Archive, shots: list[Shot], fovy_deg: float, progress: Prog
     images, masks = [], []
     for i, (shot, pose) in enumerate(zip(shots, poses, strict=True)):
         progress("warping", i, len(shots))
-        rgb, mask = warp(_picture(archive, shot), shot.camera, pose.numpy().astype(np.float64), fovy_deg)
+        rgb, mask = warp(read_picture(*_files(archive, shot)), shot.camera, pose.numpy().astype(np.float64), fovy_deg)
         images.append(torch.from_numpy(rgb).permute(2, 0, 1))
         masks.append(torch.from_numpy(mask))
     return TrainingViews(torch.stack(images), torch.stack(masks), poses, azimuth, elevation, float(distances.median()), fovy_deg)

@@ -8,7 +8,7 @@ from sdfsrn.data.archive import Archive, BadDataset
 from sdfsrn.data.camera_files import Pinhole, read_cameras_npz, read_transforms
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
-MAX_FILE = 64_000_000  # bytes of a file of cameras
+MAX_CAMERAS = 64_000_000  # bytes of an archive's files of cameras together
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,21 @@ def find_shots(archive: Archive) -> list[Shot]:
     files = [path for path in archive.paths if re.fullmatch(r"transforms\w*\.json|cameras\.npz", PurePosixPath(path).name)]
     if not files:
         raise BadDataset({archive.name: "has no cameras: expected a transforms.json or a cameras.npz in the folder of each object"})
+    if (size := sum(map(archive.size, files))) > MAX_CAMERAS:
+        raise BadDataset({archive.name: f"its files of cameras have {size} bytes together, at most {MAX_CAMERAS} are accepted"})
+    named_by: dict[str, str] = {}
     for file in files:
-        folder = PurePosixPath(file).parent
+        read = _npz_shots if file.endswith(".npz") else _transforms_shots
         try:
-            data = archive.read(file, MAX_FILE)
-            read = _npz_shots if file.endswith(".npz") else _transforms_shots
-            found += read(archive, folder, data, bad)
+            shots = read(archive, PurePosixPath(file).parent, archive.read(file), bad)
         except ValueError as error:
             bad[file] = str(error)
+            continue
+        for shot in shots:
+            if shot.image in named_by:
+                bad[shot.image] = f"is named by {named_by[shot.image]} and again by {file}; each picture may be named once"
+            named_by[shot.image] = file
+        found += shots
     if bad:
         raise BadDataset(bad)
     if not found:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from sdfsrn.config import SdfSrnConfig, SyntheticData
-from sdfsrn.data.archive import Archive, BadDataset
+from sdfsrn.data.archive import MAX_MEMBERS, Archive, BadDataset
 from sdfsrn.data.camera_files import read_cameras_npz, read_transforms
 from sdfsrn.data.captures import contact_sheet, read_captures
 from sdfsrn.data.dataset import open_dataset, save_dataset
@@ -278,6 +278,39 @@ def test_bombs_are_refused_before_they_go_off(tmp_path: Path) -> None:
     (tmp_path / "many.zip").write_bytes(bytes(data[:start]) + entry * count + bytes(record))
     with pytest.raises(BadDataset, match="holds more than"):
         Archive(tmp_path / "many.zip")
+
+
+def test_what_a_small_end_record_hides_is_counted(tmp_path: Path) -> None:
+    """Zip64's record, which Python's zipfile prefers, says more files than the usual one; and either may lie."""
+    many = io.BytesIO()
+    with zipfile.ZipFile(many, "w") as archive:
+        for i in range(MAX_MEMBERS + 600):
+            archive.writestr(f"{i}", b"")
+    data = bytearray(many.getvalue())
+    end = len(data) - 22
+    assert data[end - 20 : end - 16] == b"PK\6\7", "so many need zip64"
+    directory = int.from_bytes(data[end - 76 + 40 : end - 76 + 48], "little")
+    data[end + 8 : end + 16] = (1).to_bytes(2, "little") * 2 + (60).to_bytes(4, "little")
+    (tmp_path / "zip64.zip").write_bytes(data)
+    with pytest.raises(BadDataset, match="zip64"):
+        Archive(tmp_path / "zip64.zip")
+    start = int.from_bytes(data[end - 76 + 48 : end - 76 + 56], "little")
+    data[end + 12 : end + 20] = directory.to_bytes(4, "little") + start.to_bytes(4, "little")
+    (tmp_path / "lying.zip").write_bytes(data[: end - 76] + data[end:])
+    with pytest.raises(BadDataset, match="holds more than"):
+        Archive(tmp_path / "lying.zip")
+
+
+def test_an_archive_has_a_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = _nerf_files()
+    monkeypatch.setattr("sdfsrn.data.captures.MAX_DECODED", 6 * SIZE**2)
+    assert read_captures(_zip(tmp_path / "box.zip", files)).report["pictures"] == 6
+    document = json.loads(files["box/transforms.json"])
+    document["frames"][2]["mask_path"] = "mask.png"
+    files["box/transforms.json"] = json.dumps(document).encode()
+    files["box/mask.png"] = files["box/train/r_2.png"]
+    with pytest.raises(BadDataset, match="more than 240000 pixels"):
+        read_captures(_zip(tmp_path / "box.zip", files))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"not a zip at all", b"PK\5\6" + bytes(10)])

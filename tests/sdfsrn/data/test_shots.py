@@ -1,6 +1,7 @@
 """Whose camera and whose mask is whose, by the names of the files alone: nothing here is decoded."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,40 @@ def test_masks_are_paired_by_name_before_order(tmp_path: Path) -> None:
 def test_names_that_do_not_say_whose_camera_they_mean_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadDataset, match="3 cameras for 2 pictures"):
         _paired(tmp_path, ["a.png", "b.png"], [0, 1, 2])
+
+
+def _transforms(*names: str) -> bytes:
+    pose = np.eye(4)
+    pose[2, 3] = 3
+    return json.dumps(
+        {"camera_angle_x": 0.7, "frames": [{"file_path": name, "transform_matrix": pose.tolist()} for name in names]}
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("files", "bad"),
+    [
+        ({"transforms.json": ["./a", "a.png", "b"]}, "a.png"),
+        ({"x/transforms_train.json": ["a", "b"], "x/transforms_val.json": ["./b"]}, "x/b.png"),
+        ({"transforms.json": ["x/a"], "x/transforms.json": ["a"]}, "x/a.png"),
+    ],
+)
+def test_no_picture_is_named_twice(tmp_path: Path, files: dict[str, list[str]], bad: str) -> None:
+    """Else a small archive could have one large picture read any number of times."""
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        for name in ("a.png", "b.png", "x/a.png", "x/b.png"):
+            archive.writestr(name, b"x")
+        for name, frames in files.items():
+            archive.writestr(name, _transforms(*frames))
+    with Archive(tmp_path / "twice.zip") as opened, pytest.raises(BadDataset, match="and again by") as caught:
+        find_shots(opened)
+    assert list(caught.value.files) == [bad]
+
+
+def test_files_of_cameras_have_a_limit_together(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "cameras.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", b"x")
+        for i in range(4):
+            archive.writestr(f"{i}/transforms.json", _transforms("a") + b" " * 17_000_000)
+    with Archive(tmp_path / "cameras.zip") as opened, pytest.raises(BadDataset, match="files of cameras have 68"):
+        find_shots(opened)
