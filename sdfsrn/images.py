@@ -1,6 +1,7 @@
 """From the bytes a user sent to a picture and the object's mask. Free of torch: the API checks images before it accepts a job."""
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,11 +185,25 @@ def crop_box(picture: Picture, mask_radius: float) -> tuple[float, float, float,
 
 def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
     """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
-    left, top, right, bottom = crop_box(picture, mask_radius)
-    height, width = picture.mask.shape
-    pad = int(np.ceil(max(0.0, -left, -top, right - width, bottom - height))) + 1
-    rgb = np.pad(picture.rgb * picture.mask[..., None], ((pad, pad), (pad, pad), (0, 0)))
-    box = (left + pad, top + pad, right + pad, bottom + pad)
-    small = Image.fromarray(rgb).resize((size, size), Image.Resampling.BOX, box=box)
-    mask = Image.fromarray(np.pad(picture.mask, pad).astype(np.uint8) * 255)
-    return Picture(np.asarray(small), np.asarray(mask.resize((size, size), Image.Resampling.BOX, box=box)) > 127)
+    box = crop_box(picture, mask_radius)
+    rgb = _cut(Image.fromarray(picture.rgb * picture.mask[..., None]), box, size)
+    mask = _cut(Image.fromarray(picture.mask.astype(np.uint8) * 255), box, size)
+    return Picture(np.asarray(rgb), np.asarray(mask) > 127)
+
+
+def _cut(image: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:
+    """A square, black beyond the image, averaged to `size` x `size` cells.
+
+    Cells that lie outside on all four sides are left out at first: the square may be thousands of times larger than the image.
+    """
+    left, top, right, bottom = box
+    cell = (right - left) / size
+    rim = max(0, math.floor(min(-left, -top, right - image.width, bottom - image.height) / cell))
+    inner = left + rim * cell, top + rim * cell, right - rim * cell, bottom - rim * cell
+    x, y = math.floor(inner[0]), math.floor(inner[1])
+    part = image.crop((x, y, math.ceil(inner[2]), math.ceil(inner[3])))  # black where it reaches beyond
+    inside = (size - 2 * rim, size - 2 * rim)
+    small = part.resize(inside, Image.Resampling.BOX, box=(inner[0] - x, inner[1] - y, inner[2] - x, inner[3] - y))
+    whole = Image.new(image.mode, (size, size))
+    whole.paste(small, (rim, rim))
+    return whole

@@ -1,12 +1,14 @@
 """What a user may send, and how the object is found in it."""
 
 import io
+import resource
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image, ImageDraw
 
-from sdfsrn.images import ImageError, crop_to_radius, mask_circle, read_picture
+from sdfsrn.images import ImageError, Picture, crop_box, crop_to_radius, mask_circle, read_picture
 
 BALL = (20, 10, 60, 50)
 
@@ -87,6 +89,47 @@ def test_crop_has_the_radius_and_the_centre() -> None:
     assert abs(radius - 16) < 0.5
     assert abs(x - 32) < 0.6
     assert abs(y - 32) < 0.6
+
+
+def _padded_crop(picture: Picture, mask_radius: float, size: int) -> Picture:
+    """The same by the book: the picture padded as far as the square reaches, and averaged in one piece."""
+    left, top, right, bottom = crop_box(picture, mask_radius)
+    height, width = picture.mask.shape
+    pad = int(np.ceil(max(0.0, -left, -top, right - width, bottom - height))) + 1
+    box = (left + pad, top + pad, right + pad, bottom + pad)
+    rgba = np.dstack([picture.rgb * picture.mask[..., None], picture.mask * np.uint8(255)])
+    parts = [Image.fromarray(np.pad(rgba[..., i], pad)).resize((size, size), Image.Resampling.BOX, box=box) for i in range(4)]
+    crop = np.stack(parts, axis=-1)
+    return Picture(crop[..., :3], crop[..., 3] > 127)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_crop_that_reaches_beyond_the_picture_is_as_if_that_were_black(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    width, height = generator.integers(32, 400, 2)
+    rgb = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    shape = Image.new("L", (width, height))
+    # nothing symmetric, in which pixels could lie exactly between two cells and belong to either
+    ImageDraw.Draw(shape).polygon([tuple(corner) for corner in (generator.random((7, 2)) * [width, height]).tolist()], fill=255)
+    picture = Picture(rgb, np.asarray(shape) > 0)
+    mask_radius = float(generator.choice([0.05, 0.2, 0.3, 0.5, 0.75]))
+    found, expected = crop_to_radius(picture, mask_radius, 64), _padded_crop(picture, mask_radius, 64)
+    assert (found.mask != expected.mask).sum() <= 1
+    assert np.abs(found.rgb.astype(int) - expected.rgb).max() <= 1
+
+
+@pytest.mark.parametrize("inside", [slice(1, -1), slice(0, 300)])
+def test_a_tiny_mask_radius_takes_little_memory(inside: slice) -> None:
+    mask = np.zeros((1024, 1024), dtype=np.bool_)
+    mask[inside, inside] = True
+    picture = Picture(np.full((1024, 1024, 3), 200, dtype=np.uint8), mask)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 100_000_000, limits[1]))
+    try:
+        crop = crop_to_radius(picture, 0.02, 64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert mask_circle(crop.mask)[:2] == (32, 32) and 0 < crop.mask.sum() <= 9 and crop.rgb[32, 32].min() > 150
 
 
 def test_sixteen_bits_of_grey_are_scaled_not_cut_off() -> None:
