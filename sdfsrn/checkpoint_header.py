@@ -122,7 +122,8 @@ def _check_tensors(header: dict[str, Any], room: int, networks: dict[str, Any]) 
     for name, tensor in header.items():
         try:
             shape, dtype, (start, end) = tuple(tensor["shape"]), tensor["dtype"], tensor["data_offsets"]
-            plain = all(type(number) is int and 0 <= number < 1 << 40 for number in (*shape, start, end)) and len(shape) <= 8
+            plain = isinstance(dtype, str) and len(shape) <= 8
+            plain = plain and all(type(number) is int and 0 <= number < 1 << 40 for number in (*shape, start, end))
         except (TypeError, KeyError, ValueError):
             plain = False
         if not plain:
@@ -130,7 +131,7 @@ def _check_tensors(header: dict[str, Any], room: int, networks: dict[str, Any]) 
         if name.startswith("weights."):
             wanted = expected.pop(name.removeprefix("weights."), None)
             if shape != wanted or dtype not in _ITEM_BYTES or end - start != math.prod(shape) * _ITEM_BYTES[dtype]:
-                raise ValueError(f"the checkpoint's {name[:80]!r} is {dtype} of shape {shape}, expected a float of {wanted}")
+                raise ValueError(f"the checkpoint's {name[:80]!r} is {dtype:.20} of shape {shape}, expected a float of {wanted}")
         elif not name.startswith("state."):
             raise ValueError(f"the checkpoint holds {name[:80]!r}, which is neither a weight nor a training's state")
         spans.append((start, end))

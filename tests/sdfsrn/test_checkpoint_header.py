@@ -69,6 +69,14 @@ def strange(header: dict[str, Any]) -> None:
     header["weights.decoder.out.weight"] = [1, 2]
 
 
+def listed(header: dict[str, Any]) -> None:
+    header["weights.decoder.out.weight"]["dtype"] = []
+
+
+def lengthy(header: dict[str, Any]) -> None:
+    header["weights.decoder.out.weight"]["dtype"] = "F" * 100_000
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -96,6 +104,8 @@ def strange(header: dict[str, Any]) -> None:
         (changed(overlap), "overlap"),
         (changed(huge), "not described|expected a float"),
         (changed(strange), "not described"),
+        (changed(listed), "not described"),
+        (changed(lengthy), "is F{20} of shape"),
         (changed(lambda header: header.pop("weights.decoder.out.bias")), "lacks"),
     ],
 )
