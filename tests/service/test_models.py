@@ -9,6 +9,7 @@ import pytest
 
 from sdfsrn.config import WEIGHTS
 from tests.conftest import SMALL_TRAINING, Stack
+from tests.sdfsrn.test_checkpoint_header import changed, listed
 
 DEFAULT = WEIGHTS / "default.safetensors"
 
@@ -92,6 +93,7 @@ def test_default_came_with_the_service(stack: Stack) -> None:
     [
         (b"\x80\x04}q\x00.", "application/octet-stream", 422),
         ((2 << 30).to_bytes(8, "little"), "application/octet-stream", 422),
+        (changed(listed), "application/octet-stream", 422),
         (b"{}", "application/json", 422),
         (b'{"job": "nope"}', "application/json", 422),
         (b"x", "text/plain", 415),
