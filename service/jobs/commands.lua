@@ -112,24 +112,25 @@ function commands.create(id, queue_name, owner, key, digest, limit, ...)
   return {'created', id}
 end
 
--- A repetition of the same call, after a lost answer, finds what the first one claimed.
+-- The job's id and its fence, which nobody else gets. A repetition of the same call, after a lost answer, finds what the
+-- first one claimed.
 function commands.claim(queue_name, worker, call, at)
   local claimed = 'sdfsrn:claim:' .. worker
-  local last_call, last = string.match(redis.call('GET', claimed) or '', '^(%S+) (%S+)$')
-  if last_call == call then return last end
+  local last_call, last, last_fence = string.match(redis.call('GET', claimed) or '', '^(%S+) (%S+) (%S+)$')
+  if last_call == call then return {last, tonumber(last_fence)} end
   if redis.call('EXISTS', 'sdfsrn:leaving:' .. worker) == 1 then return false end
   while true do
     local id = redis.call('ZPOPMIN', queue(queue_name))[1]
     if not id then return false end
     if status_of(id) == 'queued' then
-      redis.call('HINCRBY', job(id), 'fence', 1)
+      local fence = redis.call('HINCRBY', job(id), 'fence', 1)
       redis.call('HINCRBY', job(id), 'attempt', 1)
       redis.call('HSET', job(id), 'worker', worker, 'step_at_claim', redis.call('HGET', job(id), 'checkpoint_step') or -1)
       redis.call('HSETNX', job(id), 'started_at', at)
       redis.call('SADD', 'sdfsrn:running', id)
-      redis.call('SET', claimed, call .. ' ' .. id, 'EX', LEAVING_S)
+      redis.call('SET', claimed, call .. ' ' .. id .. ' ' .. fence, 'EX', LEAVING_S)
       turn(id, 'running')
-      return id
+      return {id, fence}
     end
   end
 end

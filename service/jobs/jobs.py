@@ -120,8 +120,11 @@ class Jobs:
 
     def claim(self, queue: str, worker: str) -> Job | None:
         """Take the head of a queue under a new fence; None if nothing waits, or if this worker is leaving."""
-        while job_id := self._run("claim", queue, worker, new_id(), now()):
-            if job := self.get(job_id):  # else it was removed in this moment
+        while claimed := self._run("claim", queue, worker, new_id(), now()):
+            job_id, fence = claimed
+            job = self.get(job_id)
+            # a worker may be stopped here for longer than its lease: the job is then removed, ended or under another's fence
+            if job and job.fence == fence and not job.ended:
                 return job
         return None
 

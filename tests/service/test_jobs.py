@@ -222,8 +222,22 @@ def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) 
 def test_a_claim_that_is_repeated_after_a_lost_answer_is_one_claim(jobs: Jobs) -> None:
     made = [make(jobs).id for _ in range(2)]
     first = [jobs._run("claim", "training", "w", "call-1", now()) for _ in range(2)]
-    assert first == [made[0]] * 2
-    assert jobs._run("claim", "training", "w", "call-2", now()) == made[1]
+    assert first == [[made[0], 1]] * 2
+    assert jobs._run("claim", "training", "w", "call-2", now()) == [made[1], 1]
+
+
+def test_a_worker_stopped_as_it_claims_does_not_wake_with_anothers_fence(jobs: Jobs, settings: Settings) -> None:
+    made, taken = make(jobs), []
+
+    class Stopped(Jobs):
+        def get(self, job_id: str) -> Job | None:
+            if not taken:  # stopped here for longer than its lease
+                assert jobs.lose(job_id, jobs.beats()[job_id], 3) == "queued"
+                taken.append(jobs.claim("training", "b"))
+            return super().get(job_id)
+
+    assert Stopped(connect(settings)).claim("training", "a") is None
+    assert taken[0] and taken[0].id == made.id and jobs.heartbeat(taken[0]) == "ok"
 
 
 def test_what_expired_is_said_for_a_while_and_then_forgotten(jobs: Jobs, settings: Settings) -> None:
