@@ -14,7 +14,7 @@ from sdfsrn.checkpoint_header import FileFacts, read_facts
 from service.artifacts import Artifacts, Stored
 from service.callers import may_see
 from service.errors import Problem
-from service.jobs import Jobs, new_id, now
+from service.jobs import Full, Jobs, new_id, now
 from service.registry import EVERYBODY, Card, first_version, model_key
 from service.settings import Settings
 
@@ -46,6 +46,7 @@ class Models:
 
     def __init__(self, settings: Settings, jobs: Jobs, artifacts: Artifacts) -> None:
         self._weights = settings.weights
+        self._quotas = settings.quotas
         self._jobs = jobs
         self._artifacts = artifacts
 
@@ -108,13 +109,17 @@ class Models:
         card = self.of_job(job_id, "job", caller)
         stored = self._artifacts.copy(card.source["key"], model_key(caller, name, job_id))
         published = Card(**{**asdict(card), "source": dict(stored), "created_at": now()})
-        return self._jobs.publish(caller, name, self.first(caller, name), f"job {job_id}", published.dump())
+        return self._jobs.publish(caller, name, self.first(caller, name), f"job {job_id}", published.dump(), self._quotas)
 
     def publish_file(self, name: str, data: bytes, facts: FileFacts, caller: str) -> int:
         """Make an uploaded file a version of a model; the same bytes are one version only."""
         stored: Stored = self._artifacts.put(model_key(caller, name, new_id()), data)
         card = Card(facts.digest, len(data), facts.networks, dict(stored), now())
-        return self._jobs.publish(caller, name, self.first(caller, name), f"file {facts.digest}", card.dump())
+        try:
+            return self._jobs.publish(caller, name, self.first(caller, name), f"file {facts.digest}", card.dump(), self._quotas)
+        except Full:
+            self._artifacts.remove(stored["key"])
+            raise
 
     def withdraw(self, model: Model, number: int | None) -> None:
         """Remove one version of a model, or all, with their files."""

@@ -5,11 +5,13 @@ have one home, and a request is checked against the very limits that the library
 """
 
 import dataclasses
+import json
 import re
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +32,7 @@ from service.registry import CONTACT_SHEET, VIEWS_FILE
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 _MAX_METADATA = 50
 _MAX_TEXT = 1000
+_MAX_METADATA_BYTES = 16_000
 
 
 def _scalar(value: object) -> object:
@@ -47,9 +50,19 @@ Scalar = Annotated[
     BeforeValidator(_scalar),
     WithJsonSchema({"type": ["string", "number", "boolean", "null"], "maxLength": _MAX_TEXT}),
 ]
+
+
+def _short(metadata: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(metadata, ensure_ascii=False).encode())
+    if size > _MAX_METADATA_BYTES:
+        raise ValueError(f"must be at most {_MAX_METADATA_BYTES} bytes as JSON in UTF-8, is {size}; refer to more by a link")
+    return metadata
+
+
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], Scalar],
-    Field(max_length=_MAX_METADATA, description="the caller's own names and values"),
+    Field(max_length=_MAX_METADATA, description=f"the caller's own names and values, {_MAX_METADATA_BYTES} bytes in all"),
+    AfterValidator(_short),
 ]
 
 

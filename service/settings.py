@@ -44,8 +44,14 @@ class Settings(BaseSettings):
         default_factory=dict, description="name:key of everybody who may ask, separated by commas; a key has 16 characters or more"
     )
     max_unfinished: int = Field(default=20_000, ge=1, description="jobs that one caller may have waiting or running")
+    max_jobs: int = Field(default=200_000, ge=1, description="jobs of one caller on record, ended ones too")
+    max_bytes: int = Field(default=100_000_000_000, ge=1, description="what one caller's jobs and models may keep in the store")
+    max_versions: int = Field(default=1_000, ge=1, description="versions of models that one caller may have")
     retention_s: int = Field(
-        default=7 * 24 * 3600, ge=1, description="artifacts of a reconstruction are kept this long, unless it asks for another time"
+        default=7 * 24 * 3600,
+        ge=1,
+        description="artifacts of a reconstruction, and jobs that failed or were cancelled, are kept this long, "
+        "unless they ask for another time",
     )
     webhook_secret: str | None = Field(
         default=None, description="whsec_ and base64, as in Standard Webhooks; without it none is sent"
@@ -92,6 +98,11 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """What one caller may have."""
+        return {"unfinished": self.max_unfinished, "jobs": self.max_jobs, "bytes": self.max_bytes, "versions": self.max_versions}
 
     @property
     def socket(self) -> Path:

@@ -15,6 +15,34 @@ local function unfinished(owner) return owned('sdfsrn:unfinished', owner) end
 local function owner_of(id) return redis.call('HGET', job(id), 'owner') or '' end
 local function status_of(id) return redis.call('HGET', job(id), 'status') end
 
+-- What an owner has of all that is limited. `sdfsrn:used:OWNER` has the bytes in the store and the versions of models.
+local QUOTAS = {'unfinished', 'jobs', 'bytes', 'versions'}
+local function used(owner) return 'sdfsrn:used:' .. owner end
+
+-- The first quota that has no room for what is asked, and what the owner has of it; nothing if all have.
+local function exceeded(owner, asked, quotas)
+  local stored = redis.call('HMGET', used(owner), 'bytes', 'versions')
+  local has = {
+    unfinished = redis.call('SCARD', unfinished(owner)),
+    jobs = redis.call('ZCARD', index(owner)),
+    bytes = tonumber(stored[1] or 0),
+    versions = tonumber(stored[2] or 0),
+  }
+  asked, quotas = cjson.decode(asked), cjson.decode(quotas)
+  for _, name in ipairs(QUOTAS) do
+    local more = asked[name] or 0
+    if more > 0 and has[name] + more > (quotas[name] or math.huge) then return {'full', name, has[name]} end
+  end
+end
+
+-- From now on a job keeps so many bytes in the store.
+local function keep(id, bytes)
+  local more = tonumber(bytes) - tonumber(redis.call('HGET', job(id), 'bytes') or 0)
+  if more == 0 then return end
+  redis.call('HSET', job(id), 'bytes', bytes)
+  redis.call('HINCRBY', used(owner_of(id)), 'bytes', more)
+end
+
 local RUNS = {running = true, cancelling = true, pausing = true}
 
 local function holds(id, fence)
@@ -37,12 +65,15 @@ local function let_go(id)
   redis.call('SREM', 'sdfsrn:running', id)
 end
 
--- `epoch` is the present in seconds: an ended job's artifacts are kept for `expires_after` more.
-local function finish(id, status, at, epoch)
-  local facts = redis.call('HMGET', job(id), 'expires_after', 'webhook', 'type')
+-- `epoch` is the present in seconds: an ended job's artifacts are kept for `expires_after` more; without it for ever, but
+-- nobody needs for ever what came to nothing.
+local function finish(id, status, at, epoch, bytes)
+  local facts = redis.call('HMGET', job(id), 'expires_after', 'webhook', 'type', 'expires_if_failed')
   redis.call('HSET', job(id), 'finished_at', at)
-  if facts[1] then
-    local expires = tonumber(epoch) + tonumber(facts[1])
+  keep(id, bytes or 0)
+  local kept_for = facts[1] or status ~= 'succeeded' and facts[4]
+  if kept_for then
+    local expires = tonumber(epoch) + tonumber(kept_for)
     redis.call('HSET', job(id), 'expires_at', string.format('%.3f', expires))
     redis.call('ZADD', 'sdfsrn:expiring', expires, id)
   end
@@ -76,11 +107,16 @@ end
 local function model(owner, name) return 'sdfsrn:model:' .. owner .. ':' .. name end
 
 -- What the same source was published as before, it is again. `first` is the lowest number that is free.
+-- 'bytes N' is what a version counts for in its owner's quota, until it is withdrawn.
 local function publish(owner, name, first, source, card)
   local had = redis.call('HGET', model(owner, name), 'of ' .. source)
   if had then return tonumber(had) end
   local number = math.max(tonumber(redis.call('HGET', model(owner, name), 'last') or 0) + 1, tonumber(first))
   redis.call('HSET', model(owner, name), 'last', number, 'of ' .. source, number, 'version ' .. number, card)
+  local bytes = cjson.decode(card).bytes
+  redis.call('HSET', model(owner, name), 'bytes ' .. number, bytes)
+  redis.call('HINCRBY', used(owner), 'bytes', bytes)
+  redis.call('HINCRBY', used(owner), 'versions', 1)
   redis.call('SADD', owned('sdfsrn:models', owner), name)
   return number
 end
@@ -98,16 +134,18 @@ function commands.asked_before(owner, key, digest)
 end
 
 -- The same id twice is a retry after a lost answer: the first one stands.
-function commands.create(id, queue_name, owner, key, digest, limit, ...)
+function commands.create(id, queue_name, owner, key, digest, asked, quotas, ...)
   if redis.call('EXISTS', job(id)) == 1 then return {'created', id} end
   local before = commands.asked_before(owner, key, digest)
   if before[1] ~= 'no' then return before end
-  if redis.call('SCARD', unfinished(owner)) >= tonumber(limit) then return {'full', ''} end
+  local full = exceeded(owner, asked, quotas)
+  if full then return full end
   if key ~= '' then redis.call('SET', reservation(owner, key), digest .. ' ' .. id, 'EX', IDEMPOTENT_S) end
   redis.call('HSET', job(id), 'queue', queue_name, 'order', redis.call('INCR', 'sdfsrn:order'), ...)
   if owner ~= '' then redis.call('HSET', job(id), 'owner', owner) end
   redis.call('ZADD', index(owner), 0, id)
   redis.call('SADD', unfinished(owner), id)
+  keep(id, cjson.decode(asked).bytes)
   enqueue(id)
   return {'created', id}
 end
@@ -162,14 +200,15 @@ end
 function commands.checkpoint(id, fence, checkpoint, step)
   if not holds(id, fence) then return 0 end
   redis.call('HSET', job(id), 'checkpoint', checkpoint, 'checkpoint_step', step)
+  keep(id, cjson.decode(checkpoint).bytes or 0)
   return 1
 end
 
 -- What a cancelled job still finished is not published: its caller was told that it ends.
-function commands.finish(id, fence, status, at, epoch, publication, ...)
+function commands.finish(id, fence, status, at, epoch, bytes, publication, ...)
   if not holds(id, fence) then return 0 end
   if status_of(id) == 'cancelling' then
-    status = 'cancelled'
+    status, bytes = 'cancelled', 0
   else
     if select('#', ...) > 0 then redis.call('HSET', job(id), ...) end
     if publication ~= '' then
@@ -178,7 +217,7 @@ function commands.finish(id, fence, status, at, epoch, publication, ...)
       redis.call('HSET', job(id), 'published', cjson.encode({name = told.name, version = number}))
     end
   end
-  finish(id, status, at, epoch)
+  finish(id, status, at, epoch, bytes)
   return 1
 end
 
@@ -257,6 +296,7 @@ function commands.expire(id, epoch)
   redis.call('ZREM', 'sdfsrn:expiring', id)
   if redis.call('EXISTS', job(id)) == 0 then return 0 end
   redis.call('HSET', job(id), 'expired', 1)
+  keep(id, 0)
   redis.call('ZADD', 'sdfsrn:forgetting', tonumber(epoch) + REMEMBERED_S, id)
   redis.call('DEL', 'sdfsrn:events:' .. id)
   return 1
@@ -266,6 +306,7 @@ function commands.delete(id)
   local name = redis.call('HGET', job(id), 'queue')
   if not name then return 0 end
   local owner = owner_of(id)
+  keep(id, 0)
   redis.call('ZREM', queue(name), id)
   redis.call('SREM', 'sdfsrn:running', id)
   redis.call('ZREM', index(owner), id)
@@ -278,8 +319,9 @@ function commands.delete(id)
   return 1
 end
 
-function commands.publish(owner, name, first, source, card)
-  return publish(owner, name, first, source, card)
+function commands.publish(owner, name, first, source, card, asked, quotas)
+  local known = redis.call('HEXISTS', model(owner, name), 'of ' .. source) == 1
+  return not known and exceeded(owner, asked, quotas) or publish(owner, name, first, source, card)
 end
 
 function commands.alias(owner, name, alias, number, first)
@@ -295,8 +337,12 @@ function commands.withdraw(owner, name, number)
   local removed = 0
   for i = 1, #fields, 2 do
     local kind = string.match(fields[i], '^%S+')
-    local of = kind == 'version' and string.sub(fields[i], 9) or fields[i + 1]
+    local of = (kind == 'version' or kind == 'bytes') and string.match(fields[i], '%d+') or fields[i + 1]
     if kind ~= 'last' and (number == '' or of == number) then
+      if kind == 'bytes' then
+        redis.call('HINCRBY', used(owner), 'bytes', -fields[i + 1])
+        redis.call('HINCRBY', used(owner), 'versions', -1)
+      end
       removed = removed + redis.call('HDEL', model(owner, name), fields[i])
     end
   end

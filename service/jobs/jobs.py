@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import redis
@@ -21,10 +22,10 @@ _RUNNING = "sdfsrn:running"
 _EXPIRING = "sdfsrn:expiring"
 _WEBHOOKS = "sdfsrn:webhooks"
 _INDEX = "sdfsrn:jobs"
+_NO_QUOTAS: Mapping[str, int] = MappingProxyType({})
 _ALIVE_S = 10
 _PAGE = 100
 LOOKED_AT = 2_000
-UNLIMITED = 1 << 40
 
 
 class Conflict(Exception):
@@ -32,7 +33,11 @@ class Conflict(Exception):
 
 
 class Full(Exception):
-    """The owner has as many unfinished jobs as it may."""
+    """One of the owner's quotas has no room: which one, and what the owner has of it."""
+
+    def __init__(self, quota: str, has: int) -> None:
+        super().__init__(quota, has)
+        self.quota, self.has = quota, has
 
 
 @dataclass(frozen=True)
@@ -72,17 +77,20 @@ class Jobs:
         self._redis: Any = client
         self._script: Any = client.register_script(files("service.jobs").joinpath("commands.lua").read_text())
 
-    def create(self, job: Job, limit: int = UNLIMITED, key: str = "", digest: str = "") -> str:
+    def create(self, job: Job, quotas: Mapping[str, int] = _NO_QUOTAS, key: str = "", digest: str = "") -> str:
         """Write the record and put it in its queue; its id, or that of the first job with the same idempotency `key`.
 
-        `digest` tells requests apart under one key: raises Conflict if it differs. Raises Full past `limit` unfinished jobs.
+        `digest` tells requests apart under one key: raises Conflict if it differs. Raises Full if the owner's `quotas`
+        (of `unfinished` jobs, `jobs` on record, `bytes` in the store, `versions` of models) have no room for the job.
         """
-        outcome, job_id = self._run("create", job.id, job.queue, job.owner, key, digest, limit, *fields_of_new(job))
-        if outcome == "conflict":
+        asked = {"unfinished": 1, "jobs": 1, "bytes": job.bytes, "versions": 1 if job.params.get("publish_as") else 0}
+        about_quotas = json.dumps(asked), json.dumps(dict(quotas))
+        outcome = self._run("create", job.id, job.queue, job.owner, key, digest, *about_quotas, *fields_of_new(job))
+        if outcome[0] == "conflict":
             raise Conflict
-        if outcome == "full":
-            raise Full
-        return str(job_id)
+        if outcome[0] == "full":
+            raise Full(*outcome[1:])
+        return str(outcome[1])
 
     def asked_before(self, owner: str, key: str, digest: str) -> str | None:
         """The job that the same request under this idempotency key made; raises Conflict if it was another request."""
@@ -149,7 +157,8 @@ class Jobs:
         """End the job and publish `files`, `metrics`, `error`, `provenance` with it; False if the claim is lost."""
         dumped = flat({name: dump(value) for name, value in values.items()})
         told = json.dumps(asdict(publication)) if publication else ""
-        return bool(self._run("finish", job.id, job.fence, status, *_present(), told, *dumped))
+        kept = sum(int(file.get("bytes", 0)) for file in values.get("files", ()))
+        return bool(self._run("finish", job.id, job.fence, status, *_present(), kept, told, *dumped))
 
     def settle(self, job: Job) -> str:
         """Let go of a job that was stopped on request: it is then cancelled, paused or queued again; or the claim is "lost"."""
@@ -253,9 +262,16 @@ class Jobs:
         cards = (self._redis.hgetall(key).items() for key in self._redis.scan_iter("sdfsrn:model:*", count=1000))
         return {str(json.loads(value)["source"]["key"]) for card in cards for field, value in card if field.startswith("version ")}
 
-    def publish(self, owner: str, name: str, first: int, source: str, card: str) -> int:
-        """Add a version to a model, or find the one that the same source was published as; its number."""
-        return int(self._run("publish", owner, name, first, source, card))
+    def publish(self, owner: str, name: str, first: int, source: str, card: str, quotas: Mapping[str, int] = _NO_QUOTAS) -> int:
+        """Add a version to a model, or find the one that the same source was published as; its number.
+
+        Raises Full if the owner's `quotas` have no room for another one.
+        """
+        asked = {"versions": 1, "bytes": json.loads(card)["bytes"]}
+        outcome = self._run("publish", owner, name, first, source, card, json.dumps(asked), json.dumps(dict(quotas)))
+        if isinstance(outcome, list):
+            raise Full(*outcome[1:])
+        return int(outcome)
 
     def alias(self, owner: str, name: str, alias: str, number: int, first: int) -> bool:
         """Let an alias mean a version; False if there is no such version."""

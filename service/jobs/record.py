@@ -16,7 +16,10 @@ ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Job:
-    """`source` and `data` are where a worker finds the model and the data set; `files` is the manifest; `owner` "" is everybody."""
+    """`source` and `data` are where a worker finds the model and the data set; `files` is the manifest; `owner` "" is everybody.
+
+    `bytes` is what it keeps in the store: its input, then its newest checkpoint, in the end its files.
+    """
 
     id: str
     type: JobType
@@ -32,6 +35,8 @@ class Job:
     input_digest: str | None = None
     webhook: str | None = None
     expires_after: int | None = None
+    expires_if_failed: int | None = None
+    bytes: int = 0
     status: Status = "queued"
     fence: int = 0
     attempt: int = 0
@@ -58,6 +63,7 @@ _JSON = (
     *("params", "metadata", "model", "source", "data", "progress", "metrics"),
     *("error", "provenance", "files", "checkpoint", "published"),
 )
+_NUMBERS = ("fence", "attempt", "expires_after", "expires_if_failed", "bytes")
 _TEXT = ("id", "type", "created_at", "trace", "input_digest", "webhook", "started_at", "finished_at")
 
 
@@ -65,8 +71,7 @@ def fields_of_new(job: Job) -> list[Any]:
     """What is written as a job is created: names and values in turn; owner, queue and status are the script's."""
     values = {name: value for name in _TEXT if (value := getattr(job, name))}
     values |= {name: dump(getattr(job, name)) for name in _JSON}
-    if job.expires_after is not None:
-        values["expires_after"] = job.expires_after
+    values |= {name: value for name in ("expires_after", "expires_if_failed") if (value := getattr(job, name)) is not None}
     return flat(values)
 
 
@@ -74,7 +79,7 @@ def parse(record: dict[str, str], position: int | None) -> Job:
     """The job of a hash."""
     values: dict[str, Any] = {name: record[name] for name in (*_TEXT, "queue", "owner", "status") if name in record}
     values |= {name: json.loads(record[name]) for name in _JSON if name in record}
-    values |= {name: int(record[name]) for name in ("fence", "attempt", "expires_after") if name in record}
+    values |= {name: int(record[name]) for name in _NUMBERS if name in record}
     if "expires_at" in record:
         values["expires_at"] = rfc3339(float(record["expires_at"]))
     return Job(**values, expired=record.get("expired") == "1", position=position)
@@ -86,8 +91,9 @@ def flat(values: dict[str, Any]) -> list[Any]:
 
 
 def dump(value: Any) -> str:
-    """JSON, which knows no NaN and no infinity: they become null."""
-    return json.dumps(_finite(value), default=float, allow_nan=False)
+    """JSON, which knows no NaN and no infinity: they become null. Half a surrogate, which is no text, becomes ?."""
+    text = json.dumps(_finite(value), default=float, allow_nan=False, ensure_ascii=False)
+    return text.encode(errors="replace").decode()
 
 
 def _finite(value: Any) -> Any:

@@ -53,6 +53,7 @@ async def create_dataset(request: Request, context: ContextOf, caller: CallerOf,
         asked = Asked.of(request, caller, idempotency_key, {"file": digest})
         if before := await answered_before(context, asked):
             return before
+        stored = await run_in_threadpool(context.artifacts.put_stream, job_key(job_id, "input", "archive.zip"), archive)
         job = Job(
             id=job_id,
             type="dataset",
@@ -61,8 +62,8 @@ async def create_dataset(request: Request, context: ContextOf, caller: CallerOf,
             owner=caller,
             trace=current_trace(),
             input_digest=f"sha-256:{digest}",
+            bytes=stored["bytes"],
         )
-        await run_in_threadpool(context.artifacts.put_stream, job_key(job_id, "input", "archive.zip"), archive)
     return await submit_with_input(context, asked, job)
 
 

@@ -9,9 +9,11 @@ from service.artifacts import StorageError
 from service.callers import CallerOf
 from service.context import Context, ContextOf
 from service.errors import Problem
+from service.jobs import Full
 from service.models import Model
 from service.registry import EVERYBODY, Card
 from service.routes.finding import NOT_FOUND
+from service.routes.quotas import over_quota
 from service.schemas import AliasTarget, ModelCard, ModelNameText, ModelVersion, ProblemDocument, VersionSource
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -47,7 +49,7 @@ def get_version(name: Name, number: Number, context: ContextOf, caller: CallerOf
     "/{name}/versions",
     status_code=201,
     summary="Publish a version",
-    responses={413: {"model": ProblemDocument}, 415: {"model": ProblemDocument}},
+    responses={status: {"model": ProblemDocument} for status in (413, 415, 429)},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -62,14 +64,17 @@ async def publish_version(name: Name, request: Request, context: ContextOf, call
     """From the checkpoint of a training, `{"job": id}`, or from an uploaded safetensors checkpoint; the same one twice is one."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     data = await request.body()
-    if kind == _OCTETS:
-        facts = await context.decoders.checkpoint(data)
-        number = await run_in_threadpool(context.models.publish_file, name, data, facts, caller)
-    elif kind == "application/json":
-        source = _source(data)
-        number = await run_in_threadpool(_publish_job, context, name, source.job, caller)
-    else:
-        raise Problem(415, f"send application/json or {_OCTETS}", field="content-type")
+    try:
+        if kind == _OCTETS:
+            facts = await context.decoders.checkpoint(data)
+            number = await run_in_threadpool(context.models.publish_file, name, data, facts, caller)
+        elif kind == "application/json":
+            source = _source(data)
+            number = await run_in_threadpool(_publish_job, context, name, source.job, caller)
+        else:
+            raise Problem(415, f"send application/json or {_OCTETS}", field="content-type")
+    except Full as full:
+        raise over_quota(full, context.settings) from None
     response.headers["Location"] = f"/v1/models/{name}/versions/{number}"
     return await run_in_threadpool(get_version, name, number, context, caller)
 

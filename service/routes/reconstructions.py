@@ -85,6 +85,7 @@ async def create_reconstruction(
         model=model,
         source=card.source,
         input_digest="sha-256:" + hashlib.sha256(picture).hexdigest(),
+        bytes=len(picture),
     )
     await run_in_threadpool(context.artifacts.put, job_key(job.id, "input", "input.png"), picture)
     return await submit_with_input(context, asked, job)

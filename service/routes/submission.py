@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
@@ -15,11 +15,11 @@ from service.context import Context
 from service.errors import Problem
 from service.jobs import Conflict, Full, Job
 from service.routes.finding import discard
+from service.routes.quotas import over_quota
 from service.schemas import JobEnvelope, ProblemDocument
 
 MAX_WAIT_S = 60
 RETRY_AFTER_S = "1"
-FULL_RETRY_AFTER_S = "30"
 
 PREFER: dict[str, Any] = {
     "name": "Prefer",
@@ -34,7 +34,7 @@ CREATED: dict[int | str, dict[str, Any]] = {
     413: {"model": ProblemDocument},
     415: {"model": ProblemDocument},
     422: {"model": ProblemDocument},
-    429: {"model": ProblemDocument, "description": "you have too many unfinished jobs; Retry-After says when to try again"},
+    429: {"model": ProblemDocument, "description": "you have as much as one caller may; Retry-After says when to try again"},
     503: {"model": ProblemDocument},
 }
 
@@ -75,17 +75,14 @@ async def answered_before(context: Context, asked: Asked) -> Response | None:
 
 async def submit(context: Context, asked: Asked, job: Job) -> Response:
     """Write the record, wake a worker, and answer."""
-    limit = context.settings.max_unfinished
+    settings = context.settings
+    job = replace(job, expires_if_failed=settings.retention_s)
     try:
-        job_id = await run_in_threadpool(context.jobs.create, job, limit, asked.key, asked.digest)
+        job_id = await run_in_threadpool(context.jobs.create, job, settings.quotas, asked.key, asked.digest)
     except Conflict:
         raise _conflict() from None
-    except Full:
-        raise Problem(
-            429,
-            f"you have {limit} unfinished jobs, as many as one caller may; wait for some or cancel them",
-            headers={"Retry-After": FULL_RETRY_AFTER_S},
-        ) from None
+    except Full as full:
+        raise over_quota(full, settings) from None
     return await _answer(context, asked.request, job_id, queue=job.queue if job_id == job.id else None)
 
 

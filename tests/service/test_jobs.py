@@ -137,7 +137,7 @@ def test_pause_and_resume(jobs: Jobs) -> None:
 def test_one_idempotency_key_one_job(jobs: Jobs) -> None:
     def create(key: str, digest: str, owner: str = "") -> tuple[str, str]:
         job = Job(id=new_id(), type="training", queue="training", created_at=now(), owner=owner)
-        return job.id, jobs.create(job, 10, key, digest)
+        return job.id, jobs.create(job, {}, key, digest)
 
     first, stands = create("k", "d")
     assert stands == first
@@ -154,7 +154,7 @@ def test_one_idempotency_key_one_job(jobs: Jobs) -> None:
 def test_a_quota_counts_what_is_unfinished(jobs: Jobs) -> None:
     def create() -> Job:
         job = Job(id=new_id(), type="training", queue="training", created_at=now(), owner="bob")
-        jobs.create(job, limit=2)
+        jobs.create(job, {"unfinished": 2})
         return job
 
     first, second = create(), create()

@@ -1,0 +1,187 @@
+"""What one caller may have: jobs, bytes, versions of models. Real HTTP and a real broker; nobody works, so nothing moves."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from sdfsrn.config import WEIGHTS
+from service.app import create_app
+from service.jobs import Full, Job, Jobs, Publication, connect, new_id, now
+from service.keeper import Keeper
+from service.serve import listen
+from service.settings import Settings
+from tests.conftest import Broker
+
+KEYS = {"alice": "alice-0123456789abcdef", "bob": "bob-0123456789abcdefgh"}
+MODEL = (WEIGHTS / "default.safetensors").read_bytes()
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with Broker(Settings(data=tmp_path_factory.mktemp("quotas"), keys=KEYS)) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(broker: Broker) -> Settings:
+    connect(broker.settings).flushall()
+    return broker.settings
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> Jobs:
+    return Jobs(connect(settings))
+
+
+@contextmanager
+def served(settings: Settings, **changes: Any) -> Iterator[dict[str, httpx.Client]]:
+    """An API on the broker: a client for each caller."""
+    chosen = settings.model_copy(update=changes)
+    listener = listen(chosen.model_copy(update={"port": 0}))
+    server = uvicorn.Server(uvicorn.Config(create_app(chosen), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        yield {
+            name: httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False)
+            for name, key in KEYS.items()
+        }
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def used(settings: Settings, owner: str) -> tuple[int, int]:
+    """What the broker has counted: bytes and versions."""
+    counted = connect(settings).hmget(f"sdfsrn:used:{owner}", "bytes", "versions")
+    return int(counted[0] or 0), int(counted[1] or 0)
+
+
+def refused(answer: httpx.Response, *words: str) -> None:
+    assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0, answer.text
+    for word in words:
+        assert word in answer.json()["detail"]
+
+
+def make(jobs: Jobs, **values: Any) -> Job:
+    job = Job(id=new_id(), queue="training", created_at=now(), owner="alice", **{"type": "training", **values})
+    jobs.create(job)
+    claimed = jobs.claim("training", "w")
+    assert claimed and claimed.id == job.id
+    return claimed
+
+
+def test_ended_jobs_count_until_they_are_removed(settings: Settings) -> None:
+    with served(settings, max_jobs=2) as clients:
+        made = [clients["alice"].post("/v1/trainings", json={}) for _ in range(3)]
+        assert [answer.status_code for answer in made[:2]] == [202, 202]
+        refused(made[2], "2 jobs on record", "DELETE")
+        here = made[0].headers["location"]
+        assert clients["alice"].post(f"{here}/cancel").status_code == 202
+        refused(clients["alice"].post("/v1/trainings", json={}))
+        assert clients["bob"].post("/v1/trainings", json={}).status_code == 202, "another's jobs do not count"
+        assert clients["alice"].delete(here).status_code == 204
+        assert clients["alice"].post("/v1/trainings", json={}).status_code == 202
+
+
+def test_bytes_of_inputs_count_and_what_is_refused_is_not_kept(settings: Settings, photo: bytes) -> None:
+    with served(settings) as clients:
+        first = clients["alice"].post("/v1/reconstructions", files={"image": photo})
+    assert first.status_code == 202
+    size = used(settings, "alice")[0]
+    stored = [path for path in (settings.data / "artifacts").rglob("*") if path.is_file()]
+    assert size == sum(path.stat().st_size for path in stored) > 0
+    with served(settings, max_bytes=2 * size - 1) as clients:
+        refused(clients["alice"].post("/v1/reconstructions", files={"image": photo}), f"{size} bytes", "delete")
+        assert [path for path in (settings.data / "artifacts").rglob("*") if path.is_file()] == stored
+        assert clients["bob"].post("/v1/reconstructions", files={"image": photo}).status_code == 202
+        assert clients["alice"].delete(first.headers["location"]).status_code == 204
+        assert used(settings, "alice")[0] == 0
+        assert clients["alice"].post("/v1/reconstructions", files={"image": photo}).status_code == 202
+
+
+def test_bytes_follow_a_job_from_its_input_over_its_checkpoints_to_its_files(jobs: Jobs, settings: Settings) -> None:
+    job = make(jobs, bytes=7, expires_after=60)
+    assert used(settings, "alice")[0] == 7
+    for step, size in enumerate((100, 120)):
+        jobs.checkpoint(job, {"key": "k", "step": step, "bytes": size})
+        assert used(settings, "alice")[0] == size
+    jobs.finish(job, "succeeded", files=[{"name": "a", "bytes": 30}, {"name": "b", "bytes": 20}])
+    assert used(settings, "alice")[0] == 50
+    with pytest.raises(Full, match="bytes"):
+        jobs.create(Job(id=new_id(), type="dataset", queue="dataset", created_at=now(), owner="alice", bytes=51), {"bytes": 100})
+    jobs.expire(job.id)
+    assert used(settings, "alice")[0] == 0
+    jobs.delete(job.id)
+    assert used(settings, "alice")[0] == 0, "not twice"
+    cancelled = make(jobs, bytes=7)
+    jobs.cancel(cancelled.id)
+    jobs.finish(cancelled, "succeeded", files=[{"name": "a", "bytes": 30}])
+    assert used(settings, "alice")[0] == 0
+
+
+def test_versions_of_models_count_until_they_are_withdrawn(settings: Settings) -> None:
+    with served(settings, max_versions=1) as clients:
+
+        def upload(name: str) -> httpx.Response:
+            return clients["alice"].post(f"/v1/models/{name}/versions", content=MODEL, headers=OCTETS)
+
+        assert upload("mine").status_code == 201 and upload("mine").status_code == 201, "the same one twice is one"
+        assert used(settings, "alice") == (len(MODEL), 1)
+        refused(upload("other"), "1 versions", "DELETE")
+        assert not list((settings.data / "artifacts" / "models" / "alice").glob("other/*"))
+        refused(clients["alice"].post("/v1/trainings", json={"publish_as": "third"}), "versions")
+        assert clients["alice"].post("/v1/trainings", json={}).status_code == 202
+        assert clients["alice"].delete("/v1/models/mine").status_code == 204
+        assert used(settings, "alice") == (0, 0)
+        assert upload("other").status_code == 201
+        assert clients["alice"].delete("/v1/models/other/versions/1").status_code == 204
+        assert used(settings, "alice") == (0, 0)
+
+
+def test_a_published_training_counts_as_a_version_too(jobs: Jobs, settings: Settings) -> None:
+    card = '{"bytes": 40, "source": {"key": "k"}}'
+    jobs.finish(make(jobs), "succeeded", Publication("mine", 1, card), files=[{"name": "a", "bytes": 2}])
+    assert used(settings, "alice") == (42, 1)
+
+
+def test_what_came_to_nothing_is_not_kept_for_ever(jobs: Jobs, settings: Settings) -> None:
+    with served(settings, retention_s=3600) as clients:
+        here = clients["alice"].post("/v1/trainings", json={}).headers["location"]
+        cancelled = clients["alice"].post(f"{here}/cancel").json()
+        assert cancelled["status"] == "cancelled" and cancelled["expires_at"] is not None
+        asked = clients["alice"].post("/v1/trainings", json={"expires_after_s": 10**8}).headers["location"]
+        assert clients["alice"].post(f"{asked}/cancel").json()["expires_at"] > "2028"
+    succeeded, failed = make(jobs, expires_if_failed=60), make(jobs, expires_if_failed=60)
+    jobs.finish(succeeded, "succeeded")
+    jobs.finish(failed, "failed", error={})
+    assert jobs.get(succeeded.id).expires_at is None and jobs.get(failed.id).expires_at is not None  # type: ignore[union-attr]
+    connect(settings).zadd("sdfsrn:expiring", {failed.id: 1.0})
+    Keeper(settings).expire()
+    assert jobs.get(failed.id).expired  # type: ignore[union-attr]
+
+
+def test_metadata_is_limited_as_a_whole_and_kept_as_it_is_written(settings: Settings) -> None:
+    with served(settings) as clients:
+        emoji = {f"{i:02}": "😀" * 1000 for i in range(50)}
+        answer = clients["alice"].post("/v1/trainings", json={"metadata": emoji})
+        assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "metadata", answer.text
+        assert "16000 bytes" in answer.json()["detail"]
+        fits = {"a": "😀" * 1000, "b": "😀" * 1000, "c": "😀" * 1000}
+        made = clients["alice"].post("/v1/trainings", json={"metadata": fits})
+        assert made.status_code == 202 and made.json()["metadata"] == fits
+        record = connect(settings).hget(f"sdfsrn:job:{made.json()['id']}", "metadata")
+        assert len(record.encode()) < 13_000
+
+
+def test_half_a_character_in_an_error_is_no_obstacle(jobs: Jobs) -> None:
+    job = make(jobs)
+    assert jobs.finish(job, "failed", error={"detail": "cannot read \udcff.png"})
+    assert jobs.get(job.id).error == {"detail": "cannot read ?.png"}  # type: ignore[union-attr]
