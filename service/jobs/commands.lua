@@ -30,8 +30,8 @@ local function exceeded(owner, asked, quotas)
   }
   asked, quotas = cjson.decode(asked), cjson.decode(quotas)
   for _, name in ipairs(QUOTAS) do
-    local more = asked[name] or 0
-    if more > 0 and has[name] + more > (quotas[name] or math.huge) then return {'full', name, has[name]} end
+    local more = asked[name] and math.max(asked[name], 1) -- a job without an input makes files, too
+    if more and has[name] + more > (quotas[name] or math.huge) then return {'full', name, has[name]} end
   end
 end
 

@@ -83,7 +83,7 @@ class Jobs:
         `digest` tells requests apart under one key: raises Conflict if it differs. Raises Full if the owner's `quotas`
         (of `unfinished` jobs, `jobs` on record, `bytes` in the store, `versions` of models) have no room for the job.
         """
-        asked = {"unfinished": 1, "jobs": 1, "bytes": job.bytes, "versions": 1 if job.params.get("publish_as") else 0}
+        asked = {"unfinished": 1, "jobs": 1, "bytes": job.bytes} | ({"versions": 1} if job.params.get("publish_as") else {})
         about_quotas = json.dumps(asked), json.dumps(dict(quotas))
         outcome = self._run("create", job.id, job.queue, job.owner, key, digest, *about_quotas, *fields_of_new(job))
         if outcome[0] == "conflict":

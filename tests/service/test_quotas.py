@@ -102,6 +102,8 @@ def test_bytes_of_inputs_count_and_what_is_refused_is_not_kept(settings: Setting
         refused(clients["alice"].post("/v1/reconstructions", files={"image": photo}), f"{size} bytes", "delete")
         assert [path for path in (settings.data / "artifacts").rglob("*") if path.is_file()] == stored
         assert clients["bob"].post("/v1/reconstructions", files={"image": photo}).status_code == 202
+    with served(settings, max_bytes=size) as clients:
+        refused(clients["alice"].post("/v1/trainings", json={}), f"{size} bytes")
         assert clients["alice"].delete(first.headers["location"]).status_code == 204
         assert used(settings, "alice")[0] == 0
         assert clients["alice"].post("/v1/reconstructions", files={"image": photo}).status_code == 202
