@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from service.jobs.ids import is_id, new_id, now, rfc3339
-from service.jobs.record import Job, Status, Verdict, dump, fields_of_new, flat, parse
+from service.jobs.record import FILTERED, LISTED, Job, Status, Verdict, dump, fields_of_new, flat, parse
 from service.settings import Settings
 
 EVENTS_CHANNEL = "sdfsrn:events"
@@ -104,27 +104,28 @@ class Jobs:
         return next(iter(self._load([job_id])), None) if is_id(job_id) else None
 
     def newest_first(
-        self, owner: str, before: str | None, since: str | None, wanted: Callable[[Job], bool], limit: int
+        self, owner: str, before: str | None, since: str | None, wanted: Callable[[Job], bool], limit: int, files: bool = False
     ) -> tuple[list[Job], str | None]:
         """Up to `limit` jobs of an owner that are `wanted`, and the id to go on `before`, None at the end.
 
-        `before` and `since` are ids (exclusive and inclusive). No more than LOOKED_AT records are read, so the list may be
-        short, or empty, and yet go on.
+        `before` and `since` are ids (exclusive and inclusive). `wanted` sees the fields FILTERED; what is found has the
+        fields LISTED, and with `files` these too. No more than LOOKED_AT records are looked at, so the list may be short,
+        or empty, and yet go on.
         """
         index = f"{_INDEX}:{owner}" if owner else _INDEX
-        found: list[Job] = []
+        fields = (*LISTED, "files") if files else LISTED
+        found: list[str] = []
         for _ in range(LOOKED_AT // _PAGE):
             top, bottom = f"({before}" if before else "+", f"[{since}" if since else "-"
             ids = self._redis.zrevrangebylex(index, top, bottom, 0, _PAGE)
-            for job in self._load(ids):
-                if wanted(job):
-                    found.append(job)
-                    if len(found) == limit:
-                        return found, job.id
-            if len(ids) < _PAGE:
-                return found, None
-            before = ids[-1]
-        return found, before
+            found += [record["id"] for record in self._records(ids, FILTERED) if wanted(parse(record, None))]
+            if len(found) >= limit:
+                found, before = found[:limit], found[limit - 1]
+                break
+            before = ids[-1] if len(ids) == _PAGE else None
+            if before is None:
+                break
+        return [job for job in self._load(found, fields) if wanted(job)], before
 
     def claim(self, queue: str, worker: str) -> Job | None:
         """Take the head of a queue under a new fence; None if nothing waits, or if this worker is leaving."""
@@ -323,11 +324,21 @@ class Jobs:
     def _run(self, command: str, *args: Any) -> Any:
         return self._script(args=[command, *args])
 
-    def _load(self, ids: list[str]) -> Iterator[Job]:
+    def _records(self, ids: list[str], fields: Sequence[str]) -> list[dict[str, str]]:
+        """These fields of the records that are there, or all of them without `fields`."""
         pipe = self._redis.pipeline(transaction=False)
         for job_id in ids:
-            pipe.hgetall(_key(job_id))
-        records = [record for record in pipe.execute() if record]
+            if fields:
+                pipe.hmget(_key(job_id), fields)
+            else:
+                pipe.hgetall(_key(job_id))
+        found = pipe.execute()
+        if fields:
+            found = [{name: value for name, value in zip(fields, values, strict=True) if value is not None} for values in found]
+        return [record for record in found if record]
+
+    def _load(self, ids: list[str], fields: Sequence[str] = ()) -> Iterator[Job]:
+        records = self._records(ids, fields)
         pipe = self._redis.pipeline(transaction=False)
         for record in records:
             pipe.zrank(f"sdfsrn:queue:{record['queue']}", record["id"])

@@ -67,6 +67,13 @@ _NUMBERS = ("fence", "attempt", "expires_after", "expires_if_failed", "bytes")
 _TEXT = ("id", "type", "created_at", "trace", "input_digest", "webhook", "started_at", "finished_at")
 
 
+# What `wanted` of a list may look at, and what a list shows: a manifest of hundreds of files is no part of it.
+FILTERED = ("id", "type", "queue", "created_at", "status", "model")
+LISTED = tuple(
+    {"owner", "queue", "status", "expires_at", "expired", *_TEXT, *_JSON, *_NUMBERS} - {"files", "source", "data", "checkpoint"}
+)
+
+
 def fields_of_new(job: Job) -> list[Any]:
     """What is written as a job is created: names and values in turn; owner, queue and status are the script's."""
     values = {name: value for name in _TEXT if (value := getattr(job, name))}

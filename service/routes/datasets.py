@@ -75,7 +75,7 @@ def list_datasets(
     cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> DatasetPage:
     """Your own and everybody's, those that are still being checked and those that were refused included."""
-    found, next_cursor = page_of_jobs(context, caller, lambda job: job.type == "dataset", limit, cursor)
+    found, next_cursor = page_of_jobs(context, caller, lambda job: job.type == "dataset", limit, cursor, files=True)
     return DatasetPage(items=[DatasetCard.of(job) for job in found], next_cursor=next_cursor)
 
 

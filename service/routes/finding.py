@@ -33,12 +33,19 @@ def find_own_job(context: Context, caller: str, job_id: str) -> Job:
 
 
 def page_of_jobs(
-    context: Context, caller: str, wanted: Callable[[Job], bool], limit: int, cursor: str | None, since: str | None = None
+    context: Context,
+    caller: str,
+    wanted: Callable[[Job], bool],
+    limit: int,
+    cursor: str | None,
+    since: str | None = None,
+    files: bool = False,
 ) -> tuple[list[Job], str | None]:
     """The caller's jobs and everybody's that are `wanted`, newest first, and the cursor of the next page."""
     if cursor is not None and not is_id(cursor):
         raise Problem(422, "this is no cursor of ours", field="cursor")
-    pages = [context.jobs.newest_first(owner, cursor, since, wanted, limit) for owner in dict.fromkeys((EVERYBODY, caller))]
+    owners = dict.fromkeys((EVERYBODY, caller))
+    pages = [context.jobs.newest_first(owner, cursor, since, wanted, limit, files) for owner in owners]
     # Each list goes on before its own last id: together they are complete down to the highest of these.
     goes_on = [before for _, before in pages if before is not None]
     floor = max(goes_on, default="")

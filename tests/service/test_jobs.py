@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,24 @@ def test_list_is_newest_first_and_ids_sort_by_time(jobs: Jobs) -> None:
     assert listed(before=made[2], since=first_id_at(2000.0)) == ([made[1]], None)
     assert listed(limit=2) == ([made[2], made[1]], made[1])
     assert listed(before=made[1], limit=2) == ([made[0]], None)
+
+
+def test_a_list_reads_what_it_shows(jobs: Jobs, settings: Settings) -> None:
+    broker, made = connect(settings), sorted((make(jobs).id for _ in range(50)), reverse=True)
+    for job_id in made:
+        broker.hset(f"sdfsrn:job:{job_id}", "files", f'["{"x" * 20_000}"]')
+
+    def read(kind: str, limit: int) -> tuple[list[str], int]:
+        before = broker.info("stats")["total_net_output_bytes"]
+        found = jobs.newest_first("", None, None, lambda job: job.type == kind, limit)[0]
+        return [job.id for job in found], broker.info("stats")["total_net_output_bytes"] - before
+
+    for kind, limit, expected in (("training", 1, made[:1]), ("training", 50, made), ("dataset", 50, [])):
+        listed, size = read(kind, limit)
+        assert listed == expected and size < 60_000, (kind, limit, size)
+    shown = jobs.newest_first("", None, None, lambda job: True, 1)[0][0]
+    assert replace(jobs.get(shown.id), files=[]) == shown, "all but the files"  # type: ignore[type-var]
+    assert jobs.newest_first("", None, None, lambda job: True, 1, files=True)[0] == [jobs.get(shown.id)]
 
 
 def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) -> None:
