@@ -2,7 +2,7 @@
 
 Every change is one command of `commands.lua`, so it happens wholly or not at all. A claim takes a fence number; whoever
 writes for a job shows its fence, and a worker that lost its claim changes nothing. A sorted set per queue holds what waits,
-a stream per job what happened to it.
+callers in turn, a stream per job what happened to it.
 """
 
 from service.jobs.ids import first_id_at, is_id, new_id, now, rfc3339

@@ -86,16 +86,44 @@ local function finish(id, status, at, epoch, bytes)
   redis.call('EXPIRE', 'sdfsrn:events:' .. id, STORY_S)
 end
 
-local function enqueue(id)
-  local at = redis.call('HMGET', job(id), 'queue', 'order')
-  redis.call('ZADD', queue(at[1]), at[2], id)
+-- Owners take turns. What waits in a queue is ordered by its round: of each owner's jobs the first belongs to the present
+-- round, the next to the one after it, and so on; within a round the older goes first. A `line` is what one owner has
+-- waiting. So far as its jobs leave the middle of a line, an owner has empty rounds, which `leave_queue` skips.
+local function line(name, owner) return 'sdfsrn:line:' .. name .. ':' .. owner end
+
+local function present_round(name) return tonumber(redis.call('ZRANGE', queue(name), 0, 0, 'WITHSCORES')[2] or 0) end
+
+local function wait(id, name, owner, round)
+  redis.call('ZADD', queue(name), round, id)
+  redis.call('ZADD', line(name, owner), round, id)
   turn(id, 'queued')
 end
 
+local function enqueue(id)
+  local name, owner = redis.call('HGET', job(id), 'queue'), owner_of(id)
+  local last = redis.call('ZREVRANGE', line(name, owner), 0, 0, 'WITHSCORES')[2]
+  wait(id, name, owner, math.max(present_round(name), last and last + 1 or 0))
+end
+
+-- `turns` is 1 if the job had its turn, so that the next one of its owner is due a round later, and 0 if it gave it up.
+local function leave_queue(id, name, turns)
+  local own = line(name, owner_of(id))
+  local round = redis.call('ZSCORE', queue(name), id)
+  redis.call('ZREM', queue(name), id)
+  redis.call('ZREM', own, id)
+  local follower = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')
+  if round and follower[1] and tonumber(follower[2]) > round + turns then
+    redis.call('ZADD', queue(name), round + turns, follower[1])
+    redis.call('ZADD', own, round + turns, follower[1])
+  end
+end
+
+-- What was begun already goes on before the present round.
 local function requeue(id)
   redis.call('HINCRBY', job(id), 'fence', 1)
   let_go(id)
-  enqueue(id)
+  local name = redis.call('HGET', job(id), 'queue')
+  wait(id, name, owner_of(id), present_round(name) - 1)
 end
 
 local function lay_down(id)
@@ -141,7 +169,7 @@ function commands.create(id, queue_name, owner, key, digest, asked, quotas, ...)
   local full = exceeded(owner, asked, quotas)
   if full then return full end
   if key ~= '' then redis.call('SET', reservation(owner, key), digest .. ' ' .. id, 'EX', IDEMPOTENT_S) end
-  redis.call('HSET', job(id), 'queue', queue_name, 'order', redis.call('INCR', 'sdfsrn:order'), ...)
+  redis.call('HSET', job(id), 'queue', queue_name, ...)
   if owner ~= '' then redis.call('HSET', job(id), 'owner', owner) end
   redis.call('ZADD', index(owner), 0, id)
   redis.call('SADD', unfinished(owner), id)
@@ -158,8 +186,9 @@ function commands.claim(queue_name, worker, call, at)
   if last_call == call then return {last, tonumber(last_fence)} end
   if redis.call('EXISTS', 'sdfsrn:leaving:' .. worker) == 1 then return false end
   while true do
-    local id = redis.call('ZPOPMIN', queue(queue_name))[1]
+    local id = redis.call('ZRANGE', queue(queue_name), 0, 0)[1]
     if not id then return false end
+    leave_queue(id, queue_name, 1)
     if status_of(id) == 'queued' then
       local fence = redis.call('HINCRBY', job(id), 'fence', 1)
       redis.call('HINCRBY', job(id), 'attempt', 1)
@@ -238,7 +267,7 @@ end
 function commands.cancel(id, at, epoch)
   local status = status_of(id)
   if status == 'queued' or status == 'paused' then
-    redis.call('ZREM', queue(redis.call('HGET', job(id), 'queue')), id)
+    leave_queue(id, redis.call('HGET', job(id), 'queue'), 0)
     finish(id, 'cancelled', at, epoch)
   elseif status == 'running' or status == 'pausing' then
     turn(id, 'cancelling')
@@ -249,7 +278,7 @@ end
 function commands.pause(id)
   local status = status_of(id)
   if status == 'queued' then
-    redis.call('ZREM', queue(redis.call('HGET', job(id), 'queue')), id)
+    leave_queue(id, redis.call('HGET', job(id), 'queue'), 0)
     turn(id, 'paused')
   elseif status == 'running' then
     turn(id, 'pausing')
@@ -307,7 +336,7 @@ function commands.delete(id)
   if not name then return 0 end
   local owner = owner_of(id)
   keep(id, 0)
-  redis.call('ZREM', queue(name), id)
+  leave_queue(id, name, 0)
   redis.call('SREM', 'sdfsrn:running', id)
   redis.call('ZREM', index(owner), id)
   redis.call('SREM', unfinished(owner), id)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,11 @@ def jobs(settings: Settings) -> Jobs:
     return Jobs(client)
 
 
-def make(jobs: Jobs) -> Job:
-    job = Job(id=new_id(), type="training", queue="training", created_at=now())
+_MOMENTS = count(1)  # ids of one millisecond have no order
+
+
+def make(jobs: Jobs, owner: str = "") -> Job:
+    job = Job(id=new_id(next(_MOMENTS)), type="training", queue="training", created_at=now(), owner=owner)
     jobs.create(job)
     return job
 
@@ -39,6 +43,64 @@ def test_a_queue_is_served_in_order_and_each_job_once(jobs: Jobs) -> None:
     assert [jobs.get(job_id).position for job_id in made] == [0, 1, 2]  # type: ignore[union-attr]
     assert [jobs.claim("training", "w").id for _ in made] == made  # type: ignore[union-attr]
     assert jobs.claim("training", "w") is None
+
+
+def claims(jobs: Jobs) -> Iterator[str]:
+    """The ids of all that wait, in the order in which workers get them, which is that of their positions."""
+    while head := jobs.head("training"):
+        assert jobs.get(head).position == 0  # type: ignore[union-attr]
+        job = jobs.claim("training", "w")
+        assert job and job.id == head
+        yield job.id
+
+
+def test_owners_take_turns_and_each_is_served_in_order(jobs: Jobs) -> None:
+    a = [make(jobs, "alice").id for _ in range(5)]
+    b = [make(jobs, "bob").id for _ in range(2)]
+    assert jobs.waiting("training") == 7
+    expected = [a[0], b[0], a[1], b[1], a[2]]
+    order = claims(jobs)
+    assert [next(order) for _ in expected] == expected
+    c = make(jobs, "carol").id
+    assert list(order) == [a[3], c, a[4]]
+    assert jobs.waiting("training") == 0
+    a, b = [make(jobs, owner).id for owner in ("alice", "bob")]
+    assert list(claims(jobs)) == [a, b], "an empty queue begins anew"
+
+
+def test_jobs_that_are_given_up_cost_their_owner_no_turns(jobs: Jobs) -> None:
+    a = [make(jobs, "alice").id for _ in range(6)]
+    b = [make(jobs, "bob").id for _ in range(4)]
+    jobs.cancel(a[0])
+    jobs.delete(a[1])
+    jobs.pause(a[3])
+    order = claims(jobs)
+    assert [next(order) for _ in range(4)] == [a[2], b[0], a[4], b[1]]
+    assert jobs.resume(a[3]) == "paused"
+    assert list(order) == [a[5], b[2], a[3], b[3]], "what is resumed is the last of its owner's"
+
+
+def test_a_lost_job_is_next_and_a_paused_one_jumps_no_queue(jobs: Jobs) -> None:
+    mine = [make(jobs, "alice") for _ in range(3)]
+    jobs.claim("training", "w")
+    make(jobs, "bob")
+    job = jobs.get(mine[0].id)
+    assert job and jobs.lose(job.id, jobs.beats()[job.id], 3) == "queued"
+    assert jobs.head("training") == job.id
+    for waiting in mine[1:]:
+        jobs.pause(waiting.id)
+        jobs.resume(waiting.id)
+    owners = [jobs.get(job_id).owner for job_id in claims(jobs)]  # type: ignore[union-attr]
+    assert owners == ["alice", "alice", "bob", "alice"]
+
+
+def test_a_queue_from_before_owners_took_turns_is_served(jobs: Jobs, settings: Settings) -> None:
+    broker, old = connect(settings), [make(jobs, "alice").id for _ in range(3)]
+    broker.delete("sdfsrn:line:training:alice")
+    broker.zadd("sdfsrn:queue:training", {job_id: 1000 + i for i, job_id in enumerate(old)})
+    new = [make(jobs, "bob").id for _ in range(2)]
+    assert list(claims(jobs)) == [old[0], new[0], old[1], new[1], old[2]]
+    assert not broker.keys("sdfsrn:line:*")
 
 
 def test_a_stale_fence_publishes_nothing(jobs: Jobs) -> None:
@@ -203,7 +265,7 @@ def test_list_is_newest_first_and_ids_sort_by_time(jobs: Jobs) -> None:
 
 
 def test_a_list_reads_what_it_shows(jobs: Jobs, settings: Settings) -> None:
-    broker, made = connect(settings), sorted((make(jobs).id for _ in range(50)), reverse=True)
+    broker, made = connect(settings), [make(jobs).id for _ in range(50)][::-1]
     for job_id in made:
         broker.hset(f"sdfsrn:job:{job_id}", "files", f'["{"x" * 20_000}"]')
 
