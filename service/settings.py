@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     max_jobs: int = Field(default=200_000, ge=1, description="jobs of one caller on record, ended ones too")
     max_bytes: int = Field(default=100_000_000_000, ge=1, description="what one caller's jobs and models may keep in the store")
     max_versions: int = Field(default=1_000, ge=1, description="versions of models that one caller may have")
+    max_training_s: int = Field(
+        default=7 * 24 * 3600, ge=60, description="a training that runs longer, from its start or last resumption, fails"
+    )
     retention_s: int = Field(
         default=7 * 24 * 3600,
         ge=1,

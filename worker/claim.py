@@ -1,6 +1,7 @@
 """A worker's hold on one job: the heartbeat, the progress, and every write under the job's fence."""
 
 import logging
+import math
 import os
 import threading
 import time
@@ -26,6 +27,10 @@ class Stopped(Exception):
     """The job must not go on: it was cancelled, or the claim is lost. Raised out of the progress callback."""
 
 
+class TookTooLong(RuntimeError):
+    """The job has had its worker for as long as one may."""
+
+
 # What a stopped worker must heed, however little it likes to; a pause or an orderly end may wait for the next step.
 _URGENT = ("cancel", "lost")
 
@@ -38,6 +43,8 @@ class Claim:
         self._jobs = jobs
         # a connection that died in silence must not cost the whole lease
         self._pulse = Jobs(connect(settings, timeout_s=settings.lease_s / 4))
+        self._limit_s = settings.max_training_s if job.type == "training" else math.inf
+        self._until = time.monotonic() + self._limit_s
         self._verdict: Verdict = "ok"
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat {job.id}", daemon=True)
@@ -54,8 +61,13 @@ class Claim:
         self._thread.join()
 
     def progress(self, phase: str, step: int, total: int, metrics: dict[str, float] | None = None) -> None:
-        """Report progress, at most twice a second; raises as `check` does."""
+        """Report progress, at most twice a second; raises as `check` does, and TookTooLong."""
         self.check()
+        if time.monotonic() > self._until:
+            raise TookTooLong(
+                f"the training did not end within {self._limit_s} s of its start or last resumption, the most that this service "
+                "allows (SDFSRN_MAX_TRAINING_S); train for fewer epochs, or on less"
+            )
         phase_before, at = self._reported
         if phase == phase_before and step < total and time.monotonic() - at < PROGRESS_EVERY_S:
             return

@@ -32,7 +32,7 @@ from service.jobs import Job, Jobs, Publication, connect, now
 from service.queue import DATASET, RECONSTRUCTION
 from service.registry import CONTACT_SHEET, VIEWS_FILE, Card, first_version, model_key
 from service.settings import Settings
-from worker.claim import Claim, Stopped
+from worker.claim import Claim, Stopped, TookTooLong
 
 MODELS_KEPT = 2
 CHECKING_MEMORY = 3_000_000_000  # bytes of address space, beyond what stands before, for strangers' archives
@@ -44,6 +44,9 @@ _jobs = Jobs(connect(_settings))
 _models: "OrderedDict[str, Reconstructor]" = OrderedDict()
 
 UNUSED_SHOWN = 50
+
+# How a job may fail: the message says all that is to be said.
+_EXPECTED = (ReconstructionFailed, TrainingCollapsed, TookTooLong, ValueError)
 
 # Names that the platform's table of types lacks, or spells in several ways.
 _BYTES = "application/octet-stream"
@@ -93,7 +96,7 @@ def _work(job: Job) -> None:
         except Stopped as stopped:
             _log.info("job %s stopped: %s", job.id, stopped)
             claim.finish("cancelled")
-        except (ReconstructionFailed, TrainingCollapsed, ValueError) as error:
+        except _EXPECTED as error:
             _log.info("job %s failed: %s", job.id, error)
             claim.finish("failed", error=_problem(job, error), provenance=_provenance(job))
         except Exception as error:
@@ -271,7 +274,7 @@ def _provenance(job: Job) -> dict[str, Any]:
 
 def _problem(job: Job, error: Exception) -> dict[str, Any]:
     kind = type(error).__name__
-    expected = isinstance(error, ReconstructionFailed | TrainingCollapsed | ValueError)
+    expected = isinstance(error, _EXPECTED)
     found: dict[str, Any] = {
         "type": "urn:sdfsrn:problem:" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind).lower(),
         "title": f"The {job.type} failed",

@@ -11,7 +11,7 @@ from sdfsrn.training import Interrupted
 from service.jobs import Job, Jobs, connect, new_id, now
 from service.settings import Settings
 from tests.conftest import Broker
-from worker.claim import HEARTBEAT_S, PROGRESS_EVERY_S, Claim, Eta, Stopped
+from worker.claim import HEARTBEAT_S, PROGRESS_EVERY_S, Claim, Eta, Stopped, TookTooLong
 
 
 @pytest.fixture
@@ -113,6 +113,16 @@ def test_a_broker_killed_and_restarted_costs_neither_checkpoint_nor_result(broke
         assert claim.finish("succeeded", files=[{"name": "only"}])
     found = jobs.get(job.id)
     assert found and found.status == "succeeded" and found.files == [{"name": "only"}] and found.attempt == 1
+
+
+def test_a_training_has_its_worker_for_so_long_and_no_longer(broker: Broker, jobs: Jobs) -> None:
+    limited = broker.settings.model_copy(update={"max_training_s": 1})
+    with Claim(limited, jobs, claimed(jobs)) as claim:
+        claim.progress("training", 1, 9)
+        time.sleep(1.1)
+        with pytest.raises(TookTooLong, match=r"within 1 s .*SDFSRN_MAX_TRAINING_S"):
+            claim.progress("training", 2, 9)
+        claim.check()  # what is done by then is kept
 
 
 def test_time_left_is_that_of_the_present_phase() -> None:
