@@ -194,9 +194,9 @@ class Jobs:
         return [Event(entry_id, entry["kind"], json.loads(entry["data"])) for entry_id, entry in entries]
 
     def misses(self, job_id: str, after: str) -> bool:
-        """Whether the event of that id, and so perhaps some after it, is kept no more."""
+        """Whether the event of that id, and so perhaps some after it, is kept no more: of a job long ended, none is."""
         first = self._redis.xrange(f"sdfsrn:events:{job_id}", "-", "+", count=1)
-        return bool(first) and _order(first[0][0]) > _order(after)
+        return _order(first[0][0]) > _order(after) if first else bool(self._redis.exists(_key(job_id)))
 
     def beats(self) -> dict[str, tuple[str, str]]:
         """Fence and heartbeat of every claimed job."""
