@@ -18,6 +18,8 @@ from service.jobs import Full, Jobs, new_id, now
 from service.registry import EVERYBODY, Card, first_version, model_key
 from service.settings import Settings
 
+_NAMES_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class Model:
@@ -55,16 +57,23 @@ class Models:
         """What the weights folder holds: version 1 of each name."""
         return {path.stem: _card_of_file(path) for path in sorted(self._weights.glob("*.safetensors"))}
 
-    def all(self, caller: str) -> list[Model]:
-        """Every model that a caller sees, by name; its own go before everybody's of the same name."""
-        names = set(self.shipped) | set(self._jobs.model_names(EVERYBODY)) | set(self._jobs.model_names(caller))
-        found = (self.find(name, caller) for name in sorted(names))
+    def names(self, caller: str) -> list[str]:
+        """Of every model that a caller sees."""
+        return sorted({*self.shipped, *self._jobs.model_names(EVERYBODY), *self._jobs.model_names(caller)})
+
+    def load(self, names: list[str], caller: str) -> list[Model]:
+        """Those of the names that there are; the caller's own go before everybody's of the same name."""
+        owners = list(dict.fromkeys((caller, EVERYBODY)))
+        records = iter(self._jobs.models([(owner, name) for name in names for owner in owners]))
+        found = (self._first_found(name, [(owner, next(records)) for owner in owners]) for name in names)
         return [model for model in found if model is not None]
 
     def find(self, name: str, caller: str) -> Model | None:
         """The caller's model of that name, or everybody's."""
-        for owner in dict.fromkeys((caller, EVERYBODY)):
-            record = self._jobs.model(owner, name)
+        return next(iter(self.load([name], caller)), None)
+
+    def _first_found(self, name: str, records: list[tuple[str, dict[str, str]]]) -> Model | None:
+        for owner, record in records:
             versions = {int(key[8:]): Card(**json.loads(value)) for key, value in record.items() if key.startswith("version ")}
             if owner == EVERYBODY and name in self.shipped:
                 versions[1] = self.shipped[name]
@@ -81,8 +90,11 @@ class Models:
         model = self.find(plain, caller)
         number = model.number(wanted) if model else None
         if model is None or number is None:
-            known = ", ".join(each.name for each in self.all(caller)) or "none"
-            raise Problem(422, f"there is no such model; known are: {known}, and job:{{id}} of a training", field=field_name)
+            names = self.names(caller)
+            known = ", ".join(names[:_NAMES_SHOWN]) + (" and others" if len(names) > _NAMES_SHOWN else "")
+            raise Problem(
+                422, f"there is no such model; known are: {known or 'none'}, and job:{{id}} of a training", field=field_name
+            )
         return {"name": plain, "version": number}, model.versions[number]
 
     def of_job(self, job_id: str, field_name: str, caller: str) -> Card:

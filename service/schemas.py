@@ -378,6 +378,13 @@ class ModelCard(BaseModel):
     shared: bool
 
 
+class ModelPage(BaseModel):
+    """Models, by name."""
+
+    items: list[ModelCard]
+    next_cursor: str | None
+
+
 class ModelVersion(BaseModel):
     """One version of a model; `job` is the training that it came from."""
 

@@ -253,10 +253,13 @@ class Jobs:
         """The models that an owner published."""
         return sorted(self._redis.smembers(f"sdfsrn:models:{owner}" if owner else "sdfsrn:models"))
 
-    def model(self, owner: str, name: str) -> dict[str, str]:
-        """A model's versions ("version N": card) and aliases ("alias A": N)."""
-        record: dict[str, str] = self._redis.hgetall(f"sdfsrn:model:{owner}:{name}")
-        return record
+    def models(self, wanted: list[tuple[str, str]]) -> list[dict[str, str]]:
+        """Of each owner and name, the model's versions ("version N": card) and aliases ("alias A": N)."""
+        pipe = self._redis.pipeline(transaction=False)
+        for owner, name in wanted:
+            pipe.hgetall(f"sdfsrn:model:{owner}:{name}")
+        records: list[dict[str, str]] = pipe.execute()
+        return records
 
     def model_files(self) -> set[str]:
         """The keys in the store that some version of some model names."""

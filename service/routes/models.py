@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.artifacts import StorageError
@@ -14,20 +14,28 @@ from service.models import Model
 from service.registry import EVERYBODY, Card
 from service.routes.finding import NOT_FOUND
 from service.routes.quotas import over_quota
-from service.schemas import AliasTarget, ModelCard, ModelNameText, ModelVersion, ProblemDocument, VersionSource
+from service.schemas import AliasTarget, ModelCard, ModelNameText, ModelPage, ModelVersion, ProblemDocument, VersionSource
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 Name = Annotated[ModelNameText, Path()]
 Number = Annotated[int, Path(ge=1, le=10**9)]
 _REFUSED: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ProblemDocument}}
+MAX_ALIASES = 100
 _OCTETS = "application/octet-stream"
 
 
 @router.get("", summary="List the models that are served by name")
-def list_models(context: ContextOf, caller: CallerOf) -> dict[str, list[ModelCard]]:
-    """Your own and everybody's."""
-    return {"items": [_model_card(model) for model in context.models.all(caller)]}
+def list_models(
+    context: ContextOf,
+    caller: CallerOf,
+    limit: Annotated[int, Query(ge=1, le=200)] = 200,
+    cursor: Annotated[ModelNameText | None, Query()] = None,
+) -> ModelPage:
+    """Your own and everybody's, by name; `next_cursor` leads to the next page."""
+    names = [name for name in context.models.names(caller) if cursor is None or name > cursor]
+    items = [_model_card(model) for model in context.models.load(names[:limit], caller)]
+    return ModelPage(items=items, next_cursor=names[limit - 1] if len(names) > limit else None)
 
 
 @router.get("/{name}", responses=NOT_FOUND, summary="Look at a model")
@@ -79,12 +87,14 @@ async def publish_version(name: Name, request: Request, context: ContextOf, call
     return await run_in_threadpool(get_version, name, number, context, caller)
 
 
-@router.put("/{name}/aliases/{alias}", responses=NOT_FOUND, summary="Let an alias mean a version")
+@router.put("/{name}/aliases/{alias}", responses=_REFUSED, summary="Let an alias mean a version")
 def put_alias(name: Name, alias: Name, target: Annotated[AliasTarget, Body()], context: ContextOf, caller: CallerOf) -> ModelCard:
     """`name@alias` is that version from now on."""
     model = _own(context, name, caller)
     if alias.isdecimal():
         raise Problem(422, "an alias must not be a number", field="alias")
+    if alias not in model.aliases and len(model.aliases) >= MAX_ALIASES:
+        raise Problem(409, f"{name} has {len(model.aliases)} aliases, as many as one model may; remove one first")
     first = context.models.first(model.owner, name)
     if target.version not in model.versions or not context.jobs.alias(model.owner, name, alias, target.version, first):
         raise Problem(404, f"{name} has no version {target.version}")

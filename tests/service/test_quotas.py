@@ -13,6 +13,8 @@ from sdfsrn.config import WEIGHTS
 from service.app import create_app
 from service.jobs import Full, Job, Jobs, Publication, connect, new_id, now
 from service.keeper import Keeper
+from service.registry import Card
+from service.routes.models import MAX_ALIASES
 from service.serve import listen
 from service.settings import Settings
 from tests.conftest import Broker
@@ -146,6 +148,41 @@ def test_versions_of_models_count_until_they_are_withdrawn(settings: Settings) -
         assert upload("other").status_code == 201
         assert clients["alice"].delete("/v1/models/other/versions/1").status_code == 204
         assert used(settings, "alice") == (0, 0)
+
+
+def test_models_are_listed_in_pages_and_named_in_errors_up_to_a_number(jobs: Jobs, settings: Settings) -> None:
+    names = [f"m{i:02}" for i in range(30)]
+    card = Card("d", 1, {}, {"key": "k"}).dump()
+    for name in names:
+        jobs.publish("alice", name, 1, "file d", card)
+    jobs.publish("", names[0], 1, "file d", card)
+    broker = connect(settings)
+    with served(settings) as clients:
+        pages, cursor = [], ""
+        while cursor is not None:
+            page = clients["alice"].get(f"/v1/models?limit=12{cursor and '&cursor='}{cursor}").json()
+            pages.append([model["name"] for model in page["items"]])
+            cursor = page["next_cursor"]
+        assert [len(page) for page in pages] == [12, 12, 7] and [name for page in pages for name in page] == ["default", *names]
+        everything = clients["alice"].get("/v1/models").json()
+        assert everything["next_cursor"] is None and len(everything["items"]) == 31 and not everything["items"][1]["shared"]
+        assert clients["alice"].get("/v1/models?cursor=%00").status_code == 422
+        before = broker.info("commandstats")["cmdstat_hgetall"]["calls"]
+        wrong = clients["alice"].post("/v1/trainings", json={"from_checkpoint": {"model": "none"}})
+        assert wrong.status_code == 422 and "m18 and others" in wrong.json()["detail"] and "m19" not in wrong.json()["detail"]
+        assert broker.info("commandstats")["cmdstat_hgetall"]["calls"] - before == 2, "no cards are read for their names"
+
+
+def test_a_model_has_so_many_aliases(jobs: Jobs, settings: Settings) -> None:
+    jobs.publish("alice", "mine", 1, "file d", Card("d", 1, {}, {"key": "k"}).dump())
+    for i in range(MAX_ALIASES):
+        jobs.alias("alice", "mine", f"a{i}", 1, 1)
+    with served(settings) as clients:
+        full = clients["alice"].put("/v1/models/mine/aliases/more", json={"version": 1})
+        assert full.status_code == 409 and "remove one" in full.json()["detail"]
+        assert clients["alice"].put("/v1/models/mine/aliases/a0", json={"version": 1}).status_code == 200
+        assert clients["alice"].delete("/v1/models/mine/aliases/a1").status_code == 204
+        assert clients["alice"].put("/v1/models/mine/aliases/more", json={"version": 1}).status_code == 200
 
 
 def test_a_published_training_counts_as_a_version_too(jobs: Jobs, settings: Settings) -> None:
