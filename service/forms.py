@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 
 from sdfsrn.images import MAX_BYTES
@@ -33,11 +35,19 @@ async def read_form(
     """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
         raise Problem(415, "send multipart/form-data", field="content-type")
-    async with request.form(max_files=len(files), max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
+    async with open_form(request, max_files=len(files), max_fields=MAX_FIELDS) as form:
         _refuse_unknown(form, {*names, *files})
         uploads = {name: await _read_file(form, name) for name in files if name in form}
         values = {name: _value(form, name, texts, lists) for name in form if name not in files}
     return Form(values, uploads)
+
+
+def open_form(request: Request, *, max_files: int, max_fields: int) -> AbstractAsyncContextManager[FormData]:
+    """The parts of a form in UTF-8: Starlette would decode, on the event loop, with any codec of Python's, the slowest included."""
+    _, options = parse_options_header(request.headers.get("content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise Problem(415, "send the form in UTF-8: charset=utf-8, or none", field="content-type")
+    return request.form(max_files=max_files, max_fields=max_fields, max_part_size=MAX_FIELD_BYTES)
 
 
 def _refuse_unknown(form: FormData, known: Collection[str]) -> None:

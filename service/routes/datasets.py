@@ -17,6 +17,7 @@ from service.artifacts import StorageError, job_key
 from service.callers import CallerOf
 from service.context import ContextOf
 from service.errors import Problem
+from service.forms import open_form
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import DATASET
@@ -104,7 +105,7 @@ async def _received(request: Request) -> AsyncIterator[BinaryIO]:
     """The zip as a file without a name: nothing of it is left behind, whatever happens."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=1) as form:
+        async with open_form(request, max_files=1, max_fields=1) as form:
             parts = form.multi_items()
             if len(parts) != 1 or not isinstance(parts[0][1], UploadFile):
                 raise Problem(422, "send one file, the zip, and nothing beside it", field="archive")

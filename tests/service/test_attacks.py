@@ -140,6 +140,25 @@ def test_a_field_of_megabytes_is_refused(client: httpx.Client, field: str) -> No
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("path", ["/v1/reconstructions", "/v1/datasets"])
+@pytest.mark.parametrize("charset", ["punycode", "undefined", ""])
+def test_a_form_in_another_charset_is_refused_at_once(client: httpx.Client, path: str, charset: str) -> None:
+    """A megabyte of Punycode would keep the event loop busy for minutes, `undefined` decodes nothing."""
+    text = b"a" * 100_000 + b"-" + b"b" * 100_000
+    body = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + text + b"\r\n--x--\r\n"
+    kind = f'multipart/form-data; boundary=x; charset="{charset}"'
+    answer = client.post(path, content=body, headers={"Content-Type": kind}, timeout=5)
+    assert answer.status_code == 415 and answer.json()["errors"][0]["field"] == "content-type", answer.text
+
+
+def test_a_form_may_say_that_it_is_in_utf_8(client: httpx.Client) -> None:
+    body = '--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n\u00e4\r\n--x--\r\n'.encode()
+    answer = client.post(
+        "/v1/reconstructions", content=body, headers={"Content-Type": "multipart/form-data; boundary=x; charset=UTF-8"}
+    )
+    assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "image"
+
+
 def test_thousands_of_fields_are_refused(client: httpx.Client) -> None:
     answer = client.post("/v1/reconstructions", files=[(f"f{i}", (None, "x")) for i in range(5000)])
     assert answer.status_code in (400, 413, 422), answer.text
