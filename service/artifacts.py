@@ -8,9 +8,10 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict
+from typing import BinaryIO, TypedDict
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -18,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 _CHUNK = 1 << 20
 
 
-class StorageError(RuntimeError):
+class StorageError(OSError):
     """The store cannot be reached or written."""
 
 
@@ -41,10 +42,11 @@ def job_key(job_id: str, fence: int | str, name: str) -> str:
 
 
 class Artifacts:
-    """Put, read, list and remove files by key."""
+    """Put, read, list and remove files by key; what goes wrong is a StorageError, what is not there a FileNotFoundError."""
 
     def __init__(self, url: str) -> None:
-        self._fs, root = fsspec.core.url_to_fs(url)
+        # other processes write too: a listing holds for no longer than it takes to read it
+        self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 
@@ -67,14 +69,16 @@ class Artifacts:
 
     def read(self, key: str) -> bytes:
         """All bytes of a file; FileNotFoundError if there is none."""
-        return bytes(self._fs.cat_file(self._path(key)))
+        with _translated(f"cannot read {key}", FileNotFoundError):
+            return bytes(self._fs.cat_file(self._path(key)))
 
     def chunks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of a file from `start` to before `end`, in pieces; it is opened before the first piece is asked for."""
-        source = self._fs.open(self._path(key), "rb")
+        with _translated(f"cannot read {key}", FileNotFoundError):
+            source = self._fs.open(self._path(key), "rb")
 
         def pieces() -> Iterator[bytes]:
-            with source:
+            with _translated(f"cannot read {key}", FileNotFoundError), source:
                 source.seek(start)
                 left = end - start if end is not None else None
                 while chunk := source.read(_CHUNK if left is None else min(_CHUNK, left)):
@@ -94,7 +98,9 @@ class Artifacts:
 
     def job_ids(self) -> list[str]:
         """The jobs that have anything in the store."""
-        return [Path(str(path)).name for path in self._listing(self._path("jobs"))]
+        with _translated("cannot list jobs"), suppress(FileNotFoundError):
+            return [Path(str(path)).name for path in self._fs.ls(self._path("jobs"), detail=False)]
+        return []
 
     def keys(self, job_id: str) -> list[str]:
         """The keys of everything a job has in the store."""
@@ -102,34 +108,27 @@ class Artifacts:
 
     def keys_under(self, prefix: str) -> list[str]:
         """The keys of everything in a folder of the store."""
-        try:
-            found = self._fs.find(self._path(prefix))
-        except FileNotFoundError:
-            return []
         root = self._root.lstrip("/")
-        return [str(path).lstrip("/")[len(root) + 1 :] for path in found]
+        with _translated(f"cannot list {prefix}"), suppress(FileNotFoundError):
+            return [str(path).lstrip("/")[len(root) + 1 :] for path in self._fs.find(self._path(prefix))]
+        return []
 
     def age_s(self, key: str) -> float:
         """Seconds since a file was written; 0 if it is gone."""
-        try:
+        with _translated(f"cannot look at {key}"), suppress(FileNotFoundError):
             modified = self._fs.modified(self._path(key))
-        except FileNotFoundError:
-            return 0.0
-        return float((datetime.now(UTC) - modified.astimezone(UTC)).total_seconds())
+            return float((datetime.now(UTC) - modified.astimezone(UTC)).total_seconds())
+        return 0.0
 
     def remove(self, key: str) -> None:
         """Remove a file, if it is there."""
-        try:
+        with _translated(f"cannot remove {key}"), suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
-        except FileNotFoundError:
-            return
 
     def remove_job(self, job_id: str) -> None:
         """Remove everything of a job."""
-        try:
+        with _translated(f"cannot remove job {job_id}"), suppress(FileNotFoundError):
             self._fs.rm(self._path(job_prefix(job_id)), recursive=True)
-        except FileNotFoundError:
-            return
 
     def probe(self) -> None:
         """Write and remove a small file; raises StorageError if the store does not work."""
@@ -139,12 +138,6 @@ class Artifacts:
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
-
-    def _listing(self, path: str) -> list[Any]:
-        try:
-            return list(self._fs.ls(path, detail=False))
-        except FileNotFoundError:
-            return []
 
     def _store(self, key: str, chunks: Iterable[bytes]) -> Stored:
         digest, size = hashlib.sha256(), 0
@@ -156,10 +149,8 @@ class Artifacts:
                 size += len(chunk)
                 yield chunk
 
-        try:
+        with _translated(f"cannot store {key}"):
             self._write(key, seen())
-        except OSError as error:
-            raise StorageError(f"cannot store {key}: {error}") from error
         return {"key": key, "bytes": size, "sha256": digest.hexdigest()}
 
     def _write(self, key: str, chunks: Iterable[bytes]) -> None:
@@ -169,6 +160,17 @@ class Artifacts:
         with self._fs.open(self._path(key), "wb") as target:
             for chunk in chunks:
                 target.write(chunk)
+
+
+@contextmanager
+def _translated(what: str, *known: type[Exception]) -> Iterator[None]:
+    """Whatever a store raises, but what is `known`, as a StorageError: botocore's errors are not even OSErrors."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (StorageError, *known)):
+            raise
+        raise StorageError(f"{what}: {error}") from error
 
 
 def _write_durably(path: Path, chunks: Iterable[bytes]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import redis
 
 from service import lifeline, logs, webhooks
-from service.artifacts import Artifacts
+from service.artifacts import Artifacts, StorageError
 from service.jobs import Job, Jobs, connect, is_id
 from service.queue import QUEUES, Queue
 from service.settings import Settings
@@ -110,8 +110,9 @@ class Keeper:
             self._jobs.expire(job_id)  # first said, then done: what cannot be removed now is swept later
             try:
                 self._artifacts.remove_job(job_id)
-            except OSError as error:
+            except StorageError as error:
                 _log.warning("cannot remove the artifacts of %s: %s", job_id, error)
+                return  # a store that is away takes its time to say so
 
     def forget(self) -> None:
         """Remove the records of jobs that expired long ago."""
@@ -164,9 +165,10 @@ class Keeper:
             self._unswept = self._unswept or self._artifacts.job_ids()
             while self._unswept and time.monotonic() < until:
                 self._sweep_job(self._unswept.pop(), age_s)
-            self._last_sweep = time.monotonic()
-        except OSError as error:
+        except StorageError as error:
+            self._unswept = []
             _log.warning("cannot sweep the artifact store: %s", error)
+        self._last_sweep = time.monotonic()
 
     def _sweep_models(self, age_s: float) -> None:
         found = self._artifacts.keys_under("models")

@@ -131,7 +131,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
             return
         claim.checkpoint({**stored, "step": step})
         if last_key and last_key != stored["key"]:
-            with suppress(OSError):  # then the keeper removes it
+            with suppress(StorageError):  # then the keeper removes it
                 _artifacts.remove(last_key)
         last_key = stored["key"]
 

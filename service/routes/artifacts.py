@@ -1,15 +1,16 @@
 """What jobs made: lists, single files with ranges and digests, everything as one zip."""
 
 import base64
+import itertools
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
-from service.artifacts import Artifacts, StorageError
+from service.artifacts import Artifacts
 from service.callers import CallerOf
 from service.context import Context, ContextOf
 from service.errors import Problem
@@ -81,8 +82,8 @@ def get_artifact(
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     else:
         headers["Content-Digest"] = _digest(file)
-    chunks = _open(context.artifacts, file["key"], start, end)
-    return StreamingResponse(chunks, 206 if part else 200, headers, media_type=file["media_type"])
+    content = _begun(lambda: context.artifacts.chunks(file["key"], start, end))
+    return StreamingResponse(content, 206 if part else 200, headers, media_type=file["media_type"])
 
 
 @router.get("/archive", response_class=Response, summary="Fetch everything as one zip", responses={**_GONE, 200: _BINARY})
@@ -90,7 +91,7 @@ def get_archive(job_id: str, context: ContextOf, caller: CallerOf) -> Response:
     """A zip without compression (pictures are compressed already), made while it is sent."""
     job = _kept(context, caller, job_id)
     headers = {"Content-Disposition": f'attachment; filename="{job_id}.zip"', "X-Content-Type-Options": "nosniff"}
-    return StreamingResponse(_zip(context.artifacts, job), headers=headers, media_type="application/zip")
+    return StreamingResponse(_begun(lambda: _zip(context.artifacts, job)), headers=headers, media_type="application/zip")
 
 
 def _kept(context: Context, caller: str, job_id: str) -> Job:
@@ -121,13 +122,13 @@ def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _open(artifacts: Artifacts, key: str, start: int, end: int) -> Iterator[bytes]:
+def _begun(pieces: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+    """With the first piece at hand: what cannot be read is then an error's answer, not one that breaks off."""
     try:
-        return artifacts.chunks(key, start, end)
+        rest = pieces()
+        return itertools.chain([next(rest, b"")], rest)
     except FileNotFoundError:
         raise Problem(404, "the file is gone from the store") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {key}: {error}") from error
 
 
 def _zip(artifacts: Artifacts, job: Job) -> Iterator[bytes]:

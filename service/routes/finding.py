@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from service.artifacts import StorageError
 from service.callers import may_see
 from service.context import Context
 from service.errors import Problem
@@ -59,5 +60,5 @@ def discard(context: Context, job_id: str) -> None:
     """Remove the files of a job that has no record; what cannot be removed now, the keeper sweeps."""
     try:
         context.artifacts.remove_job(job_id)
-    except OSError as error:
+    except StorageError as error:
         _log.warning("the files of job %s are left to the keeper: %s", job_id, error)

@@ -45,7 +45,7 @@ def _broker(context: Context) -> str:
 def _storage(context: Context) -> str:
     try:
         context.artifacts.probe()
-    except (StorageError, OSError):
+    except StorageError:
         return "cannot be written"
     return "ok"
 

@@ -5,29 +5,38 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import fsspec
 import httpx
 import pytest
+from s3fs import S3FileSystem
 
-from service.artifacts import Artifacts
+from service.artifacts import Artifacts, StorageError
+from service.keeper import Keeper
+from service.settings import Settings
 from tests.conftest import SMALL_TRAINING, start_stack, stop_stack
 
 # what botocore reads from the environment, in the service's processes and in this one
-_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_MAX_ATTEMPTS": "1",
+}
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URL of a bucket."""
+@contextmanager
+def _running_s3() -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """The URL of a bucket, and the server that has it."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     endpoint = f"http://127.0.0.1:{port}"
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
-    before = {name: os.environ.get(name) for name in (*_CREDENTIALS, "AWS_ENDPOINT_URL_S3")}
-    os.environ |= {**_CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint}
+    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, "AWS_ENDPOINT_URL_S3")}
+    os.environ |= {**_ENVIRONMENT, "AWS_ENDPOINT_URL_S3": endpoint}
+    S3FileSystem.clear_instance_cache()
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -36,13 +45,20 @@ def s3() -> Iterator[str]:
                 break
             except httpx.TransportError:
                 time.sleep(0.2)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("artifacts")
-        yield "s3://artifacts/shapes"
+        S3FileSystem(skip_instance_cache=True).mkdir("artifacts")
+        yield "s3://artifacts/shapes", server
     finally:
         server.terminate()
         server.wait()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The URL of a bucket."""
+    with _running_s3() as (url, _):
+        yield url
 
 
 def test_the_store_does_in_s3_what_it_does_in_a_folder(s3: str, tmp_path: Path) -> None:
@@ -54,6 +70,9 @@ def test_the_store_does_in_s3_what_it_does_in_a_folder(s3: str, tmp_path: Path) 
     assert store.fetch("jobs/a/1/x.bin", tmp_path / "x") == stored["sha256"]
     store.copy("jobs/a/1/x.bin", "models/x.bin")
     assert store.job_ids() == ["a"] and store.keys("a") == ["jobs/a/1/x.bin"]
+    S3FileSystem(skip_instance_cache=True).pipe_file("artifacts/shapes/jobs/b/1/y.bin", b"of another process")
+    assert store.job_ids() == ["a", "b"]
+    store.remove_job("b")
     assert 0 <= store.age_s("models/x.bin") < 60
     store.remove_job("a")
     store.remove("models/x.bin")
@@ -84,3 +103,68 @@ def test_a_service_whose_artifacts_lie_in_s3(s3: str, tmp_path: Path, photo: byt
         assert Artifacts(s3).job_ids() == []
     finally:
         stop_stack(stack)
+
+
+@pytest.fixture(scope="module")
+def away() -> Iterator[Artifacts]:
+    """A store whose server has ended."""
+    with _running_s3() as (url, server):
+        store = Artifacts(url)
+        store.put("jobs/a/1/x", b"x")
+        server.terminate()
+        server.wait()
+        yield store
+
+
+_CALLS: dict[str, Callable[[Artifacts], object]] = {
+    "put": lambda store: store.put("jobs/a/1/x", b"x"),
+    "read": lambda store: store.read("jobs/a/1/x"),
+    "chunks": lambda store: list(store.chunks("jobs/a/1/x")),
+    "copy": lambda store: store.copy("jobs/a/1/x", "jobs/a/2/x"),
+    "job_ids": Artifacts.job_ids,
+    "keys": lambda store: store.keys("a"),
+    "age_s": lambda store: store.age_s("jobs/a/1/x"),
+    "remove": lambda store: store.remove("jobs/a/1/x"),
+    "remove_job": lambda store: store.remove_job("a"),
+    "probe": Artifacts.probe,
+}
+
+
+@pytest.mark.parametrize("call", _CALLS.values(), ids=_CALLS)
+def test_a_store_that_is_away_is_a_storage_error(away: Artifacts, call: Callable[[Artifacts], object]) -> None:
+    with pytest.raises(StorageError, match="cannot"):
+        call(away)
+
+
+def test_s3_goes_away_under_a_service(tmp_path: Path, photo: bytes) -> None:
+    with _running_s3() as (url, server):
+        stack = start_stack(tmp_path / "data", artifacts_url=url)
+        client = stack.client
+        try:
+            wait = {"Prefer": "wait=60"}
+            job = client.post("/v1/reconstructions", files={"image": photo}, data={"size": "32"}, headers=wait).json()
+            first = client.get(job["links"]["artifacts"]).json()[0]["href"]
+            plan = {**SMALL_TRAINING, "config": {**SMALL_TRAINING["config"], "epochs": 5000}}
+            training = client.post("/v1/trainings", json=plan).json()["id"]
+            stack.wait_for(training, lambda envelope: envelope["progress"]["phase"] == "training")
+            server.terminate()
+            server.wait()
+            answers = [
+                client.post("/v1/reconstructions", files={"image": photo}),
+                client.post("/v1/datasets", content=b"PK", headers={"Content-Type": "application/zip"}),
+                client.get(first),
+                client.get(job["links"]["archive"]),
+            ]
+            assert [answer.status_code for answer in answers] == [503] * 4, [answer.text for answer in answers]
+            ready = client.get("/readyz")
+            assert ready.status_code == 503 and ready.json()["storage"] != "ok" and ready.json()["broker"] == "ok"
+            deadline = time.monotonic() + 30
+            while "is not kept" not in stack.log() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            step = client.get(f"/v1/jobs/{training}").json()["progress"]["step"]
+            stack.wait_for(training, lambda envelope: envelope["status"] == "running" and envelope["progress"]["step"] > step)
+            Keeper(Settings(data=stack.data, artifacts_url=url)).look()
+            assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+            assert client.delete(f"/v1/jobs/{training}").status_code == 204
+        finally:
+            stop_stack(stack)
