@@ -1,5 +1,6 @@
 """Every error is one RFC 9457 problem: `type, title, status, detail`, and `errors` with the place of each bad field."""
 
+import errno
 import json
 import logging
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from service.artifacts import StorageError
 
 _MAX_ERRORS = 20
 _log = logging.getLogger(__name__)
+
+# What a file that is taken in can meet: no room on the disk, no handle left, a disk that fails.
+_SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO}
 
 # Parts of a location that name a place in our types, not a field of the request.
 _WITHIN_TYPES = ("(", "tuple[", "function-", "list[")
@@ -81,6 +85,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(redis.RedisError, _on_broker)
     app.add_exception_handler(StorageError, _on_storage)
+    app.add_exception_handler(OSError, _on_shortage)
 
 
 def _place(location: Sequence[Any], skip: tuple[str, ...]) -> str:
@@ -122,6 +127,14 @@ async def _on_broker(_: Request, error: Exception) -> Response:
 async def _on_storage(_: Request, error: Exception) -> Response:
     _log.warning("%s", error)
     return problem_response(503, "the artifact store cannot be reached", headers={"Retry-After": "5"})
+
+
+async def _on_shortage(_: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if error.errno not in _SHORTAGES:
+        raise error
+    _log.warning("cannot take in a file: %s", error)
+    return problem_response(503, "the service has no room for files at present", headers={"Retry-After": "5"})
 
 
 class Bugs:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from service.artifacts import StorageError, job_key
+from service.artifacts import job_key
 from service.callers import CallerOf
 from service.context import ContextOf
 from service.errors import Problem
@@ -113,17 +113,10 @@ async def _received(request: Request) -> AsyncIterator[BinaryIO]:
     elif kind in ZIP_TYPES:
         with tempfile.TemporaryFile() as archive:
             async for chunk in request.stream():
-                await run_in_threadpool(_write, archive, chunk)
+                await run_in_threadpool(archive.write, chunk)
             yield _zip(archive)
     else:
         raise Problem(415, "send the zip itself as application/zip, or as the file of multipart/form-data", field="content-type")
-
-
-def _write(archive: BinaryIO, chunk: bytes) -> None:
-    try:
-        archive.write(chunk)
-    except OSError as error:
-        raise StorageError(f"cannot take in an archive: {error}") from error
 
 
 def _zip(archive: Any) -> BinaryIO:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from PIL import Image
 
@@ -157,6 +158,23 @@ def test_a_form_may_say_that_it_is_in_utf_8(client: httpx.Client) -> None:
         "/v1/reconstructions", content=body, headers={"Content-Type": "multipart/form-data; boundary=x; charset=UTF-8"}
     )
     assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "image"
+
+
+@pytest.mark.parametrize("limit", [psutil.RLIMIT_NOFILE, psutil.RLIMIT_FSIZE])
+def test_without_handles_or_room_for_what_is_sent_the_answer_is_503(stack: Stack, limit: int) -> None:
+    api = next(process for process in psutil.Process(stack.process.pid).children() if "service.serve" in process.cmdline())
+    archive = b"PK" + bytes(3_000_000)
+    with httpx.Client(base_url=stack.client.base_url, trust_env=False) as client:
+        assert client.get("/readyz").status_code == 200  # over the one connection that all that follows uses
+        soft, hard = api.rlimit(limit)
+        api.rlimit(limit, (3 if limit == psutil.RLIMIT_NOFILE else 4096, hard))
+        try:
+            answers = [client.post("/v1/datasets", content=archive, headers=ZIP), client.post("/v1/datasets", files={"a": archive})]
+        finally:
+            api.rlimit(limit, (soft, hard))
+        assert [answer.status_code for answer in answers] == [503, 503], answers[0].text + answers[1].text
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+        assert client.get("/readyz").status_code == 200
 
 
 def test_thousands_of_fields_are_refused(client: httpx.Client) -> None:
