@@ -8,7 +8,7 @@ from pathlib import Path
 import redis
 
 from service import lifeline, logs, webhooks
-from service.artifacts import Artifacts, StorageError
+from service.artifacts import Artifacts, StorageError, job_prefix
 from service.jobs import Job, Jobs, connect, is_id
 from service.queue import QUEUES, Queue
 from service.settings import Settings
@@ -77,14 +77,17 @@ class Keeper:
         # Was this process itself stopped? Then the clocks are no measure of the workers.
         if time.monotonic() - self._last_look > 5 * LOOK_EVERY_S:
             self._forget()
-        self.find_lost()
-        self.wake_idle()
-        self.expire()
-        self.forget()
-        self.send_webhooks()
-        self._jobs.show_life(KEEPER)
+        duties = [self.find_lost, self.wake_idle, self.expire, self.forget, self.send_webhooks]
         if self._unswept or time.monotonic() - self._last_sweep > SWEEP_EVERY_S:
-            self.sweep()
+            duties.append(self.sweep)
+        for duty in duties:
+            try:
+                duty()
+            except redis.RedisError:
+                raise
+            except Exception:  # one that cannot be done must not stop the others
+                _log.exception("the keeper could not %s", duty.__name__)
+        self._jobs.show_life(KEEPER)
         self._last_look = time.monotonic()
 
     def find_lost(self) -> None:
@@ -158,17 +161,18 @@ class Keeper:
 
     def sweep(self, age_s: float = SWEEP_AGE_S) -> None:
         """Remove files older than `age_s` that no record names: half a second's worth, the next call goes on from there."""
-        until = time.monotonic() + SWEEP_SHARE_S
+        self._last_sweep = time.monotonic()
+        until = self._last_sweep + SWEEP_SHARE_S
         try:
             if not self._unswept:
                 self._sweep_models(age_s)
-            self._unswept = self._unswept or self._artifacts.job_ids()
+            # what does not have the name of a job is not ours to remove
+            self._unswept = self._unswept or [name for name in self._artifacts.job_ids() if is_id(name)]
             while self._unswept and time.monotonic() < until:
                 self._sweep_job(self._unswept.pop(), age_s)
         except StorageError as error:
             self._unswept = []
             _log.warning("cannot sweep the artifact store: %s", error)
-        self._last_sweep = time.monotonic()
 
     def _sweep_models(self, age_s: float) -> None:
         found = self._artifacts.keys_under("models")
@@ -184,12 +188,12 @@ class Keeper:
         return job is not None and not job.ended
 
     def _sweep_job(self, job_id: str, age_s: float) -> None:
-        job = self._jobs.get(job_id) if is_id(job_id) else None
+        job = self._jobs.get(job_id)
         named = {file["key"] for file in job.files} if job and not job.expired else set()
         if job and not job.ended:
             named |= {job.checkpoint["key"]} if job.checkpoint else set()
         for key in self._artifacts.keys(job_id):
-            fence = key.split("/")[2]
+            fence = key.removeprefix(f"{job_prefix(job_id)}/").partition("/")[0]
             in_use = job is not None and not job.ended and fence in ("input", str(job.fence))
             if key not in named and not in_use and self._artifacts.age_s(key) >= age_s:
                 self._artifacts.remove(key)

@@ -304,6 +304,21 @@ def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) 
     assert store.keys(job.id) == [kept["key"]], "nobody needs the input of an ended job"
 
 
+def test_a_stray_file_stops_no_sweep_and_a_duty_that_fails_no_other(jobs: Jobs, settings: Settings) -> None:
+    keeper = Keeper(settings)
+    folder = settings.data / "artifacts" / "jobs"
+    orphan, like_a_job = folder / new_id() / "1" / "orphan", folder / new_id()
+    orphan.parent.mkdir(parents=True)
+    for path in (folder / ".DS_Store", orphan, like_a_job):
+        path.write_text("x")
+    keeper.sweep(age_s=0)
+    assert [path.name for path in folder.iterdir()] == [".DS_Store"]
+    connect(settings).hset("sdfsrn:job:" + (broken := new_id()), mapping={"queue": "training", "id": broken, "params": "no JSON"})
+    connect(settings).zadd("sdfsrn:webhooks", {broken: 1.0})
+    keeper.look()
+    assert jobs.lives("keeper")
+
+
 def test_a_claim_that_is_repeated_after_a_lost_answer_is_one_claim(jobs: Jobs) -> None:
     made = [make(jobs).id for _ in range(2)]
     first = [jobs._run("claim", "training", "w", "call-1", now()) for _ in range(2)]
