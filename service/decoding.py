@@ -8,8 +8,11 @@ import asyncio
 import logging
 import multiprocessing
 import resource
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import TimeoutError as DecodingTimeout
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psutil
@@ -23,6 +26,7 @@ from service.errors import Problem, problem_of_image
 CHILDREN = 2
 MEMORY = 1_500_000_000  # bytes of address space beyond what an idle child has; 40 megapixels take 0.5 GB
 SECONDS = 20.0
+WAITING_PER_CALLER, WAITING = 64, 256  # files that wait for a child, or are with one
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +36,32 @@ class Decoders:
 
     def __init__(self) -> None:
         self._pool = _new_pool()
+        self._waiting: Counter[str] = Counter()
+        self._callers_children: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CHILDREN))
+        self._children = asyncio.Semaphore(CHILDREN)
 
     def warm(self) -> None:
         """Start the children before the first picture comes."""
         for _ in range(CHILDREN):
             self._pool.schedule(_nothing)
+
+    @asynccontextmanager
+    async def turn(self, caller: str) -> AsyncIterator[None]:
+        """The time in which a caller's file may be in memory and decoded: as many at once as there are children.
+
+        Of one caller no more than that stand in the line of all, so who sends many keeps nobody else waiting for long.
+        """
+        if self._waiting[caller] >= WAITING_PER_CALLER:
+            detail = f"{WAITING_PER_CALLER} of your files wait to be decoded, as many as may; send this one again later"
+            raise Problem(429, detail, headers={"Retry-After": "5"})
+        if self._waiting.total() >= WAITING:
+            raise Problem(503, "too many files wait to be decoded; send this one again later", headers={"Retry-After": "5"})
+        self._waiting[caller] += 1
+        try:
+            async with self._callers_children[caller], self._children:
+                yield
+        finally:
+            self._waiting[caller] -= 1
 
     async def picture(self, image: bytes, mask: bytes | None) -> bytes:
         """The picture as one PNG whose alpha is the mask; a Problem that says what is wrong with it."""
@@ -72,6 +97,10 @@ class Decoders:
             return await asyncio.wrap_future(self._schedule(work, args))
         except DecodingTimeout:
             raise Problem(422, f"the file takes more than {SECONDS:.0f} s to decode; send a simpler one", field=field) from None
+        except BrokenProcessPool:
+            raise Problem(
+                503, "the decoding processes had to be replaced; send the file again", headers={"Retry-After": "1"}
+            ) from None
         except (ProcessExpired, MemoryError):
             raise Problem(422, "the file takes too much memory to decode; send a smaller one", field=field) from None
 

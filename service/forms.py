@@ -1,8 +1,9 @@
 """A multipart form becomes values and files: repeated fields or JSON for lists, JSON for numbers and objects."""
 
+import hashlib
 import json
-from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -20,16 +21,29 @@ MAX_TEXT = 1_000_000  # characters of all fields together
 
 @dataclass(frozen=True)
 class Form:
-    """What a form held: plain values by name, files by name."""
+    """What a form holds: plain values by name, files by name, these on the disk where they are large."""
 
     values: dict[str, Any]
-    files: dict[str, bytes]
+    files: dict[str, UploadFile]
+
+    def digest(self, name: str) -> str:
+        """A file's SHA-256."""
+        file = self.files[name].file
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+    def content(self, name: str) -> bytes:
+        """A file's bytes."""
+        file = self.files[name].file
+        file.seek(0)
+        return file.read()
 
 
-async def read_form(
+@asynccontextmanager
+async def received_form(
     request: Request, *, names: Collection[str], files: Collection[str], texts: Collection[str], lists: Collection[str]
-) -> Form:
-    """Read a form with fields of these `names` and `files`, no others.
+) -> AsyncIterator[Form]:
+    """A form with fields of these `names` and `files`, no others; its files are gone at the end.
 
     `texts` are taken as they are, `lists` may be repeated or JSON, everything else is JSON.
     """
@@ -37,9 +51,9 @@ async def read_form(
         raise Problem(415, "send multipart/form-data", field="content-type")
     async with open_form(request, max_files=len(files), max_fields=MAX_FIELDS) as form:
         _refuse_unknown(form, {*names, *files})
-        uploads = {name: await _read_file(form, name) for name in files if name in form}
+        uploads = {name: _file(form, name) for name in files if name in form}
         values = {name: _value(form, name, texts, lists) for name in form if name not in files}
-    return Form(values, uploads)
+        yield Form(values, uploads)
 
 
 def open_form(request: Request, *, max_files: int, max_fields: int) -> AbstractAsyncContextManager[FormData]:
@@ -62,16 +76,15 @@ def _refuse_unknown(form: FormData, known: Collection[str]) -> None:
         raise Problem(413, f"the fields hold more than {MAX_TEXT} characters, most of them in {longest}", field=longest)
 
 
-async def _read_file(form: FormData, name: str) -> bytes:
+def _file(form: FormData, name: str) -> UploadFile:
     parts = form.getlist(name)
     if len(parts) > 1:
         raise Problem(422, f"{name} was sent more than once", field=name)
     if not isinstance(parts[0], UploadFile):
         raise Problem(422, f"{name} must be a file, with a file name in its part", field=name)
-    data = await parts[0].read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
+    if (parts[0].size or 0) > MAX_BYTES:
         raise Problem(413, f"the file has more than {MAX_BYTES} bytes", field=name)
-    return data
+    return parts[0]
 
 
 def _value(form: FormData, name: str, texts: Collection[str], lists: Collection[str]) -> Any:

@@ -178,6 +178,8 @@ function commands.create(id, queue_name, owner, key, digest, asked, quotas, ...)
   return {'created', id}
 end
 
+function commands.full(owner, asked, quotas) return exceeded(owner, asked, quotas) or false end
+
 -- The job's id and its fence, which nobody else gets. A repetition of the same call, after a lost answer, finds what the
 -- first one claimed.
 function commands.claim(queue_name, worker, call, at)

@@ -99,6 +99,12 @@ class Jobs:
             raise Conflict
         return str(job_id) if outcome == "repeated" else None
 
+    def check_room(self, owner: str, quotas: Mapping[str, int]) -> None:
+        """Raise Full if the owner's `quotas` have no room for another job of next to no bytes."""
+        full = self._run("full", owner, json.dumps({"unfinished": 1, "jobs": 1, "bytes": 1}), json.dumps(dict(quotas)))
+        if full:
+            raise Full(*full[1:])
+
     def get(self, job_id: str) -> Job | None:
         """The job, with its place in the queue; None if there is no such job."""
         return next(iter(self._load([job_id])), None) if is_id(job_id) else None

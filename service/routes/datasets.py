@@ -15,14 +15,14 @@ from starlette.datastructures import UploadFile
 
 from service.artifacts import job_key
 from service.callers import CallerOf
-from service.context import ContextOf
+from service.context import Context, ContextOf
 from service.errors import Problem
 from service.forms import open_form
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import DATASET
 from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job, page_of_jobs
-from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, answered_before, submit_with_input
+from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, asked_before, check_quota, submit_with_input
 from service.schemas import DatasetCard, DatasetPage
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -48,12 +48,21 @@ async def create_dataset(request: Request, context: ContextOf, caller: CallerOf,
 
     The job checks it, and names every file that is bad.
     """
-    job_id = new_id()
+    asked, job = await _taken_in(request, context, caller, idempotency_key)
+    return await submit_with_input(context, asked, job)
+
+
+async def _taken_in(request: Request, context: Context, caller: str, idempotency_key: str) -> tuple[Asked, Job | str]:
+    """The job, its archive stored, or the id of the one that was asked for before; the upload is let go by then."""
+    if not idempotency_key:  # else this may be a repetition, which is answered all the same
+        await check_quota(context, caller)
     async with _received(request) as archive:
         digest = await run_in_threadpool(_digest, archive)
         asked = Asked.of(request, caller, idempotency_key, {"file": digest})
-        if before := await answered_before(context, asked):
-            return before
+        if before := await asked_before(context, asked):
+            return asked, before
+        await check_quota(context, caller)
+        job_id = new_id()
         stored = await run_in_threadpool(context.artifacts.put_stream, job_key(job_id, "input", "archive.zip"), archive)
         job = Job(
             id=job_id,
@@ -65,7 +74,7 @@ async def create_dataset(request: Request, context: ContextOf, caller: CallerOf,
             input_digest=f"sha-256:{digest}",
             bytes=stored["bytes"],
         )
-    return await submit_with_input(context, asked, job)
+    return asked, job
 
 
 @router.get("", summary="List data sets, newest first")

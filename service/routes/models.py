@@ -74,7 +74,8 @@ async def publish_version(name: Name, request: Request, context: ContextOf, call
     data = await request.body()
     try:
         if kind == _OCTETS:
-            facts = await context.decoders.checkpoint(data)
+            async with context.decoders.turn(caller):
+                facts = await context.decoders.checkpoint(data)
             number = await run_in_threadpool(context.models.publish_file, name, data, facts, caller)
         elif kind == "application/json":
             source = _source(data)

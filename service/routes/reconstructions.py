@@ -1,7 +1,6 @@
 """POST /v1/reconstructions: an image in, silhouettes at new angles out."""
 
 import dataclasses
-import hashlib
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,13 +10,13 @@ from starlette.concurrency import run_in_threadpool
 from sdfsrn.config import MAX_VIEWS, ReconstructionConfig, View, ring
 from service.artifacts import job_key
 from service.callers import CallerOf
-from service.context import ContextOf
+from service.context import Context, ContextOf
 from service.errors import Problem, problem_of_validation
-from service.forms import Form, read_form
+from service.forms import Form, received_form
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import RECONSTRUCTION
-from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, answered_before, submit_with_input
+from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, asked_before, check_quota, submit_with_input
 from service.schemas import ReconstructionForm, Ring
 from service.webhooks import check_url
 
@@ -58,21 +57,34 @@ async def create_reconstruction(
     request: Request, context: ContextOf, caller: CallerOf, idempotency_key: IdempotencyKey = ""
 ) -> Response:
     """Check everything, store the picture, queue the job."""
-    form = await read_form(request, names=ReconstructionForm.model_fields, files=FILES, texts=TEXTS, lists=LISTS)
-    fields, config = _checked(form)
-    if "image" not in form.files:
-        raise Problem(422, "image is missing: send a PNG, JPEG or WebP as the part `image`", field="image")
-    if fields.webhook_url is not None:
-        check_url(fields.webhook_url, context.settings)
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in form.files.items()}
-    said = {"fields": fields.model_dump(mode="json", exclude_unset=True), "files": digests}
-    asked = Asked.of(request, caller, idempotency_key, said)
-    if before := await answered_before(context, asked):
-        return before
-    model, card = await run_in_threadpool(context.models.resolve, fields.model, "model", caller)
-    picture = await context.decoders.picture(form.files["image"], form.files.get("mask"))
+    asked, job = await _taken_in(request, context, caller, idempotency_key)
+    return await submit_with_input(context, asked, job)
+
+
+async def _taken_in(request: Request, context: Context, caller: str, idempotency_key: str) -> tuple[Asked, Job | str]:
+    """The job, its picture stored, or the id of the one that was asked for before; form and picture are let go by then."""
+    if not idempotency_key:  # else this may be a repetition, which is answered all the same
+        await check_quota(context, caller)
+    async with received_form(request, names=ReconstructionForm.model_fields, files=FILES, texts=TEXTS, lists=LISTS) as form:
+        fields, config = _checked(form)
+        if "image" not in form.files:
+            raise Problem(422, "image is missing: send a PNG, JPEG or WebP as the part `image`", field="image")
+        if fields.webhook_url is not None:
+            check_url(fields.webhook_url, context.settings)
+        digests = {name: await run_in_threadpool(form.digest, name) for name in form.files}
+        said = {"fields": fields.model_dump(mode="json", exclude_unset=True), "files": digests}
+        asked = Asked.of(request, caller, idempotency_key, said)
+        if before := await asked_before(context, asked):
+            return asked, before
+        await check_quota(context, caller)
+        model, card = await run_in_threadpool(context.models.resolve, fields.model, "model", caller)
+        job_id = new_id()
+        async with context.decoders.turn(caller):
+            sent = {name: await run_in_threadpool(form.content, name) for name in form.files}
+            picture = await context.decoders.picture(sent["image"], sent.get("mask"))
+            stored = await run_in_threadpool(context.artifacts.put, job_key(job_id, "input", "input.png"), picture)
     job = Job(
-        id=new_id(),
+        id=job_id,
         type="reconstruction",
         queue=RECONSTRUCTION,
         created_at=now(),
@@ -84,11 +96,10 @@ async def create_reconstruction(
         metadata=fields.metadata,
         model=model,
         source=card.source,
-        input_digest="sha-256:" + hashlib.sha256(picture).hexdigest(),
-        bytes=len(picture),
+        input_digest=f"sha-256:{stored['sha256']}",
+        bytes=stored["bytes"],
     )
-    await run_in_threadpool(context.artifacts.put, job_key(job.id, "input", "input.png"), picture)
-    return await submit_with_input(context, asked, job)
+    return asked, job
 
 
 def _checked(form: Form) -> tuple[Any, ReconstructionConfig]:

@@ -34,7 +34,10 @@ CREATED: dict[int | str, dict[str, Any]] = {
     413: {"model": ProblemDocument},
     415: {"model": ProblemDocument},
     422: {"model": ProblemDocument},
-    429: {"model": ProblemDocument, "description": "you have as much as one caller may; Retry-After says when to try again"},
+    429: {
+        "model": ProblemDocument,
+        "description": "you have as much as one caller may, or files that wait; Retry-After says when to try again",
+    },
     503: {"model": ProblemDocument},
 }
 
@@ -64,17 +67,26 @@ class Asked:
         return cls(request, caller, key, hashlib.sha256(text.encode()).hexdigest())
 
 
-async def answered_before(context: Context, asked: Asked) -> Response | None:
-    """The first job's answer, if the same was asked under the same key before: before anything else is looked at."""
+async def asked_before(context: Context, asked: Asked) -> str | None:
+    """The first job, if the same was asked under the same key before: before anything else is looked at."""
     try:
-        job_id = await run_in_threadpool(context.jobs.asked_before, asked.caller, asked.key, asked.digest) if asked.key else None
+        return await run_in_threadpool(context.jobs.asked_before, asked.caller, asked.key, asked.digest) if asked.key else None
     except Conflict:
         raise _conflict() from None
-    return await _answer(context, asked.request, job_id) if job_id else None
 
 
-async def submit(context: Context, asked: Asked, job: Job) -> Response:
-    """Write the record, wake a worker, and answer."""
+async def check_quota(context: Context, caller: str) -> None:
+    """Raise a Problem if another job of the caller would be refused: before the work that it would cost to take one in."""
+    try:
+        await run_in_threadpool(context.jobs.check_room, caller, context.settings.quotas)
+    except Full as full:
+        raise over_quota(full, context.settings) from None
+
+
+async def submit(context: Context, asked: Asked, job: Job | str) -> Response:
+    """Write the record, wake a worker, and answer; of a job that was asked for before, by its id, answer alone."""
+    if isinstance(job, str):
+        return await _answer(context, asked.request, job)
     settings = context.settings
     job = replace(job, expires_if_failed=settings.retention_s)
     try:
@@ -86,8 +98,10 @@ async def submit(context: Context, asked: Asked, job: Job) -> Response:
     return await _answer(context, asked.request, job_id, queue=job.queue if job_id == job.id else None)
 
 
-async def submit_with_input(context: Context, asked: Asked, job: Job) -> Response:
+async def submit_with_input(context: Context, asked: Asked, job: Job | str) -> Response:
     """As `submit`, for a job whose input lies in the store already: it is removed again unless this job is to read it."""
+    if isinstance(job, str):
+        return await submit(context, asked, job)
     try:
         answer = await submit(context, asked, job)
     except Exception:

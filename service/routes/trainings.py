@@ -13,7 +13,7 @@ from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import TRAINING
 from service.registry import VIEWS_FILE
-from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, answered_before, submit
+from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, asked_before, submit
 from service.schemas import TrainingRequest, UploadedDataset
 from service.webhooks import check_url
 
@@ -46,8 +46,8 @@ async def create_training(
     if wanted.webhook_url is not None:
         check_url(wanted.webhook_url, context.settings)
     asked = Asked.of(request, caller, idempotency_key, wanted.model_dump(mode="json", exclude_unset=True))
-    if before := await answered_before(context, asked):
-        return before
+    if before := await asked_before(context, asked):
+        return await submit(context, asked, before)
     model, source = await run_in_threadpool(_start, context, caller, wanted)
     data = await run_in_threadpool(_uploaded, context, caller, wanted)
     job = Job(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from service.decoding import Decoders
+from service.decoding import CHILDREN, WAITING_PER_CALLER, Decoders
 from service.errors import Problem
 
 
@@ -51,6 +51,36 @@ def test_memory_is_limited(decoders: Decoders) -> None:
     with pytest.raises(Problem) as refused:
         asyncio.run(decoders._run(_greedy, field="image"))
     assert "memory" in refused.value.detail
+
+
+def test_children_that_die_with_a_file_on_its_way_are_nobodys_fault(decoders: Decoders, photo: bytes) -> None:
+    asyncio.run(decoders.picture(photo, None))
+    for victim in children():
+        victim.kill()
+    with pytest.raises(Problem, match="503"):
+        asyncio.run(decoders.picture(photo, None))
+    assert asyncio.run(decoders.picture(photo, None))
+
+
+def test_who_sends_many_files_waits_for_itself(decoders: Decoders, photo: bytes) -> None:
+    """Another's one goes before the rest of them, and past a number they are refused."""
+    ended: list[str] = []
+
+    async def send(caller: str) -> None:
+        async with decoders.turn(caller):
+            await decoders.picture(photo, None)
+        ended.append(caller)
+
+    async def all_at_once() -> list[BaseException | None]:
+        many = [asyncio.create_task(send("greedy")) for _ in range(WAITING_PER_CALLER + 1)]
+        await asyncio.sleep(0)
+        return await asyncio.gather(send("modest"), *many, return_exceptions=True)
+
+    outcomes = [outcome for outcome in asyncio.run(all_at_once()) if outcome]
+    assert [(each.status_code, "retry-after" in str(each.headers).lower()) for each in outcomes if isinstance(each, Problem)] == [
+        (429, True)
+    ]
+    assert len(ended) == WAITING_PER_CALLER + 1 and ended.index("modest") <= 3 * CHILDREN
 
 
 def _die() -> None:

@@ -100,11 +100,18 @@ def test_a_key_sees_its_own_jobs_and_quotas(guarded: Stack, photo: bytes) -> Non
     assert refused.status_code == 422 and "no such training" in refused.json()["detail"]
 
 
-def test_a_caller_may_have_only_so_many_unfinished_jobs(guarded: Stack) -> None:
+def test_a_caller_may_have_only_so_many_unfinished_jobs(guarded: Stack, photo: bytes) -> None:
     plan = {**SMALL_TRAINING, "config": {**SMALL_TRAINING["config"], "epochs": 5000}}
+    key = {"Idempotency-Key": "once"}
+    first = guarded.client.post("/v1/reconstructions", files={"image": photo}, headers=BOB | key | {"Prefer": "wait=30"})
     made = [guarded.client.post("/v1/trainings", json=plan, headers=BOB) for _ in range(3)]
+    again = guarded.client.post("/v1/reconstructions", files={"image": photo}, headers=BOB | key)
+    assert again.json()["id"] == first.json()["id"], "what was asked before is answered all the same"
     assert [answer.status_code for answer in made] == [202, 202, 429]
     assert int(made[2].headers["retry-after"]) > 0
+    picture = guarded.client.post("/v1/reconstructions", files={"image": b"no picture"}, headers=BOB)
+    archive = guarded.client.post("/v1/datasets", content=b"no zip", headers=BOB | {"Content-Type": "application/zip"})
+    assert picture.status_code == archive.status_code == 429, "before anything is read or decoded"
     assert guarded.client.post("/v1/trainings", json=plan, headers=ALICE).status_code == 202, "another's jobs do not count"
     for headers in (ALICE, BOB):
         for job in guarded.client.get("/v1/jobs?type=training", headers=headers).json()["items"]:
