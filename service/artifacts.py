@@ -5,7 +5,10 @@ ever renamed from one fence to another, because object stores cannot.
 """
 
 import hashlib
+import math
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 _CHUNK = 1 << 20
+PROBE_HOLDS_S = 2.0
 
 
 class StorageError(OSError):
@@ -49,6 +53,8 @@ class Artifacts:
         self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._probing = threading.Lock()
+        self._probed_at, self._probe_found = -math.inf, "the store was not asked yet"
 
     def put(self, key: str, data: bytes) -> Stored:
         """Store bytes; they are on disk when this returns."""
@@ -131,10 +137,27 @@ class Artifacts:
             self._fs.rm(self._path(job_prefix(job_id)), recursive=True)
 
     def probe(self) -> None:
-        """Write and remove a small file; raises StorageError if the store does not work."""
+        """Write and remove a small file; raises StorageError if the store does not work.
+
+        One at a time: what it finds holds for two seconds, and while the next one is under way.
+        """
+        if time.monotonic() - self._probed_at > PROBE_HOLDS_S and self._probing.acquire(blocking=False):
+            try:
+                self._probe_found = self._probe()
+                self._probed_at = time.monotonic()
+            finally:
+                self._probing.release()
+        if self._probe_found:
+            raise StorageError(self._probe_found)
+
+    def _probe(self) -> str:
         key = f"probe/{uuid.uuid4().hex}"
-        self.put(key, b"probe")
-        self.remove(key)
+        try:
+            self.put(key, b"probe")
+            self.remove(key)
+        except StorageError as error:
+            return str(error)
+        return ""
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from s3fs import S3FileSystem
 
+from service import artifacts
 from service.artifacts import Artifacts, StorageError
 from service.keeper import Keeper
 from service.settings import Settings
@@ -134,6 +135,18 @@ _CALLS: dict[str, Callable[[Artifacts], object]] = {
 def test_a_store_that_is_away_is_a_storage_error(away: Artifacts, call: Callable[[Artifacts], object]) -> None:
     with pytest.raises(StorageError, match="cannot"):
         call(away)
+
+
+def test_a_probe_is_remembered_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Artifacts(str(tmp_path / "store"))
+    store.probe()
+    written = (tmp_path / "store" / "probe").stat().st_mtime_ns
+    for _ in range(5):
+        store.probe()
+    assert (tmp_path / "store" / "probe").stat().st_mtime_ns == written
+    monkeypatch.setattr(artifacts, "PROBE_HOLDS_S", 0.0)
+    store.probe()
+    assert (tmp_path / "store" / "probe").stat().st_mtime_ns > written
 
 
 def test_s3_goes_away_under_a_service(tmp_path: Path, photo: bytes) -> None:
