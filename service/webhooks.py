@@ -4,6 +4,7 @@ Only hosts on the operator's list are told, and only at public addresses unless 
 submit jobs must not reach what the service can reach and they cannot.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -12,6 +13,7 @@ import json
 import logging
 import socket
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -101,11 +103,20 @@ def send(job: Job, settings: Settings) -> None:
         "webhook-signature": signature(settings.webhook_secret, job.id, at, body),
     }
     try:
-        with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
-            extensions = {"sni_hostname": parts.hostname}
-            with client.stream("POST", target, content=body, headers=headers, extensions=extensions) as answer:
-                status = answer.status_code
+        status = asyncio.run(_post(target, body, headers, {"sni_hostname": parts.hostname}))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NotSent(f"{type(error).__name__}: {error}") from error
+    except TimeoutError:
+        raise NotSent(f"the receiver did not answer within {TIMEOUT_S:.0f} s") from None
     if not 200 <= status < 300:
         raise NotSent(f"the receiver answered {status}")
+
+
+async def _post(target: httpx.URL, body: str, headers: dict[str, str], extensions: dict[str, Any]) -> int:
+    """The status of the answer, in a time that holds for all of it: httpx's own starts again with every byte."""
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as client,
+        client.stream("POST", target, content=body, headers=headers, extensions=extensions) as answer,
+    ):
+        return answer.status_code

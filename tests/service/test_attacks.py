@@ -10,7 +10,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from service import callers
+from service import callers, webhooks
 from service.errors import Problem
 from service.jobs import Job
 from service.settings import Settings
@@ -271,6 +271,28 @@ def test_a_webhook_follows_no_redirection(tmp_path: Path) -> None:
         with pytest.raises(NotSent):
             send(job, settings)
         assert asked == ["/told"] and reached == []
+
+
+def test_a_receiver_that_drips_its_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "TIMEOUT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+
+        def drip() -> None:
+            connection, _ = receiver.accept()
+            with connection, suppress(OSError):
+                for byte in b"HTTP/1.1 204 No Content\r\n" + b"x: y\r\n" * 100:
+                    connection.send(bytes([byte]))
+                    time.sleep(0.2)
+
+        threading.Thread(target=drip, daemon=True).start()
+        url = f"http://127.0.0.1:{receiver.getsockname()[1]}/"
+        secret = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+        settings = Settings(data=tmp_path, webhook_secret=secret, webhook_hosts=("127.0.0.1",), webhook_private=True)
+        job = Job("0" * 26, "training", "training", "2026-01-01T00:00:00.000Z", webhook=url, status="succeeded")
+        started = time.monotonic()
+        with pytest.raises(NotSent, match="within"):
+            send(job, settings)
+        assert time.monotonic() - started < 3
 
 
 def test_a_thousand_connections_that_say_nothing(stack: Stack) -> None:
