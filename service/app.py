@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, has_room=context.artifacts.has_room)
     if not chosen.keys:
         app.add_middleware(SameSite, hosts=chosen.hosts)
     app.add_middleware(Measured, metrics=context.metrics)

@@ -7,6 +7,7 @@ ever renamed from one fence to another, because object stores cannot.
 import hashlib
 import math
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -21,6 +22,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 _CHUNK = 1 << 20
 PROBE_HOLDS_S = 2.0
+# What uploads leave free on a local disk, in bytes and as a share of all: a broker that cannot write ends.
+SPARED, SPARED_SHARE = 512_000_000, 0.05
 
 
 class StorageError(OSError):
@@ -149,6 +152,13 @@ class Artifacts:
                 self._probing.release()
         if self._probe_found:
             raise StorageError(self._probe_found)
+
+    def has_room(self, size: int = 0) -> bool:
+        """Whether so many bytes more leave enough of the disk free; where there is no local folder, or not yet, they do."""
+        if not self._local or not Path(self._root).is_dir():
+            return True
+        disk = shutil.disk_usage(self._root)
+        return disk.free - size >= min(SPARED, disk.total * SPARED_SHARE)
 
     def _probe(self) -> str:
         key = f"probe/{uuid.uuid4().hex}"

@@ -1,7 +1,7 @@
 """What is turned away before any route sees it: bodies that are too long, strange host names, other sites' pages."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -20,10 +20,14 @@ _LONG = re.compile(r"/v1/(reconstructions|models/[^/]+/versions)")
 
 
 class BodyLimit:
-    """Counts the bytes of a body as they arrive; `Content-Length` may be missing, or lie."""
+    """Counts the bytes of a body as they arrive; `Content-Length` may be missing, or lie.
 
-    def __init__(self, app: ASGIApp) -> None:
+    An upload also ends where there is no room for another copy of it, which is what the store will take.
+    """
+
+    def __init__(self, app: ASGIApp, has_room: Callable[[int], bool]) -> None:
         self._app = app
+        self._has_room = has_room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that stops at the limit."""
@@ -45,6 +49,9 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > limit:
                 raise Problem(413, _too_long(limit), field="body", headers={"Connection": "close"})
+            if limit > MAX_BODY and not self._has_room(received):
+                detail = "the disk of the artifact store is nearly full: its operator must make room before anything is uploaded"
+                raise Problem(503, detail, headers={"Connection": "close", "Retry-After": "60"})
             return message
 
         await self._app(scope, counted, send)

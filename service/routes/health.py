@@ -47,7 +47,7 @@ def _storage(context: Context) -> str:
         context.artifacts.probe()
     except StorageError:
         return "cannot be written"
-    return "ok"
+    return "ok" if context.artifacts.has_room() else "is nearly full: nothing can be uploaded"
 
 
 def _worker(context: Context, queue: str) -> str:

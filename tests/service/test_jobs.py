@@ -8,8 +8,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
-from service import broker
+from service import artifacts, broker
+from service.app import create_app
 from service.jobs import Conflict, Full, Job, Jobs, connect, first_id_at, new_id, now
 from service.keeper import Keeper
 from service.settings import Settings
@@ -317,6 +319,29 @@ def test_a_stray_file_stops_no_sweep_and_a_duty_that_fails_no_other(jobs: Jobs, 
     connect(settings).zadd("sdfsrn:webhooks", {broken: 1.0})
     keeper.look()
     assert jobs.lives("keeper")
+
+
+def test_on_a_disk_that_is_nearly_full_nothing_is_uploaded(
+    jobs: Jobs, settings: Settings, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker needs what is left; what takes no room is done as before."""
+    client = TestClient(create_app(settings), base_url="http://127.0.0.1")
+    (settings.data / "artifacts").mkdir(exist_ok=True)
+    zipped = {"Content-Type": "application/zip"}
+    assert client.get("/readyz").json()["storage"] == "ok"
+    assert client.post("/v1/datasets", content=b"no zip", headers=zipped).status_code == 422
+    monkeypatch.setattr(artifacts, "SPARED", 1 << 62)
+    monkeypatch.setattr(artifacts, "SPARED_SHARE", 1.0)
+    for answer in (
+        client.post("/v1/datasets", content=b"PK", headers=zipped),
+        client.post("/v1/reconstructions", files={"image": photo}),
+        client.post("/v1/models/mine/versions", content=b"x", headers={"Content-Type": "application/octet-stream"}),
+    ):
+        assert answer.status_code == 503 and "nearly full" in answer.json()["detail"], answer.text
+    ready = client.get("/readyz")
+    assert ready.status_code == 503 and "nearly full" in ready.json()["storage"]
+    assert client.post("/v1/trainings", json={}).status_code == 202
+    assert jobs.waiting("training") == 1
 
 
 def test_a_claim_that_is_repeated_after_a_lost_answer_is_one_claim(jobs: Jobs) -> None:
