@@ -17,16 +17,6 @@ from tests.benchmarks.recipes import Variant, train_all
 SEEDS = (100, 101, 102)
 
 
-class LargeFirstLatents(Run):
-    """The decoder's latent weights start ten times as large."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        with torch.no_grad():
-            for layer in (self.model.decoder.latent_in, self.model.decoder.latent_skip):
-                layer.weight.mul_(10)
-
-
 class LastWeights(Run):
     """Evaluated as the last step left it."""
 
@@ -54,9 +44,7 @@ LEVERS: dict[str, tuple[dict[str, Any], Callable[..., Run]]] = {
     "rays through any pixel, not near outlines": ({"outline_share": 0.0}, Run),
     "the last weights, not averaged ones": ({}, LastWeights),
     "Muon without weight decay": ({}, WithoutDecay),
-    "5 pictures per step": ({"batch_size": 5, "learning_rate": 2e-3}, Run),
     "search and encoder in float32": ({}, Float32Run),
-    "first latent weights ten times as large": ({}, LargeFirstLatents),
 }
 
 
