@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import RESULTS, commit, machine
