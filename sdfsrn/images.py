@@ -183,6 +183,13 @@ def crop_box(picture: Picture, mask_radius: float) -> tuple[float, float, float,
     return x - half, y - half, x + half, y + half
 
 
+def crop_shares(picture: Picture, mask_radius: float) -> tuple[float, float, float, float]:
+    """`crop_box` in shares of the picture's width and height, which hold for a larger file too that it was read from."""
+    left, top, right, bottom = crop_box(picture, mask_radius)
+    height, width = picture.mask.shape
+    return left / width, top / height, right / width, bottom / height
+
+
 def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
     """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
     box = crop_box(picture, mask_radius)

@@ -22,7 +22,7 @@ from sdfsrn.evaluation.metrics import iou
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, save_mesh
-from sdfsrn.images import Picture, crop_box, crop_to_radius
+from sdfsrn.images import Picture, crop_shares, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
@@ -126,7 +126,7 @@ class Reconstructor:
             ],
             "frame": config.frame,  # of the views' angles; c2w is the object's frame always
             "scale": "unknown",
-            "crop": crop_box(picture, self.checkpoint.mask_radius),
+            "crop": crop_shares(picture, self.checkpoint.mask_radius),
             "grid_bound": BOUND,
             "timings_ms": clock.timings_ms,
         }

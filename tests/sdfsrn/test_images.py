@@ -8,7 +8,7 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 
-from sdfsrn.images import ImageError, Picture, crop_box, crop_to_radius, mask_circle, read_picture
+from sdfsrn.images import ImageError, Picture, crop_box, crop_shares, crop_to_radius, mask_circle, read_picture
 
 BALL = (20, 10, 60, 50)
 
@@ -153,3 +153,13 @@ def test_large_pictures_are_reduced_and_turned_upright() -> None:
     assert found.reduced == (1201 / 512, 2400 / 1024)
     y, x = np.nonzero(found.mask)
     assert abs(x.mean() - (1200 - 350) * 512 / 1200) < 4 and abs(y.mean() - 350 * 1024 / 2400) < 4
+
+
+def test_the_crop_is_told_in_shares_that_hold_for_the_file_that_was_sent() -> None:
+    """A disc of a quarter of the width, whose middle is at three quarters of it, in files that are read in full and reduced."""
+    for width in (400, 4000):
+        image = Image.new("RGBA", (width, width // 2))
+        box = (width * 5 // 8, width // 8, width * 7 // 8, width * 3 // 8)
+        ImageDraw.Draw(image).ellipse(box, fill=(200, 100, 50, 255))
+        # the disc's radius is a quarter of the crop's side: half the picture's width, all of its height
+        assert crop_shares(read_picture(_encoded(image)), 0.25) == pytest.approx((0.5, 0.0, 1.0, 1.0), abs=0.01)
