@@ -175,10 +175,11 @@ def _wait_ready(stack: Stack, url: str) -> bool:
 
 def _missing(url: str) -> str:
     try:
-        report = httpx.get(f"{url}/readyz", timeout=5, headers={"Host": "localhost"}, trust_env=False).json()
+        answer = httpx.get(f"{url}/readyz", timeout=5, headers={"Host": "localhost"}, trust_env=False)
+        missing = [name.replace("_", " ") for name, state in answer.json().items() if state != "ok"]
     except (httpx.HTTPError, ValueError):
         return "api"
-    return ", ".join(name.replace("_", " ") for name, state in report.items() if state != "ok")
+    return "" if answer.is_success else ", ".join(missing)
 
 
 def _stay(stack: Stack) -> int:

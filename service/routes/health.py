@@ -20,12 +20,15 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", tags=["service"], summary="Can work be done?", responses={503: {"description": "not all is ok"}})
 def readyz(context: ContextOf, response: Response) -> dict[str, str]:
-    """`ok` or what is wrong, for broker, storage and each queue's workers; 503 unless all are ok."""
+    """`ok` or what is wrong, for broker, storage and each queue's workers; 503 unless all are ok.
+
+    Where the disk has no room for uploads this is told as well; all else goes on.
+    """
     report = {"broker": _broker(context), "storage": _storage(context)}
     report |= {f"{queue}_worker": _worker(context, queue) for queue in QUEUES}
     if set(report.values()) != {"ok"}:
         response.status_code = 503
-    return report
+    return report if context.artifacts.has_room() else report | {"uploads": "the disk is nearly full"}
 
 
 @router.get("/metrics", tags=["service"], summary="Figures for Prometheus", response_class=Response, dependencies=KEYED)
@@ -47,7 +50,7 @@ def _storage(context: Context) -> str:
         context.artifacts.probe()
     except StorageError:
         return "cannot be written"
-    return "ok" if context.artifacts.has_room() else "is nearly full: nothing can be uploaded"
+    return "ok"
 
 
 def _worker(context: Context, queue: str) -> str:
