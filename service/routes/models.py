@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.artifacts import StorageError
 from service.callers import CallerOf
 from service.context import Context, ContextOf
 from service.errors import Problem
@@ -151,8 +150,6 @@ def _publish_job(context: Context, name: str, job_id: str, caller: str) -> int:
         return context.models.publish_job(name, job_id, caller)
     except FileNotFoundError:
         raise Problem(422, "that training's checkpoint is gone from the store", field="job") from None
-    except OSError as error:
-        raise StorageError(f"cannot copy the checkpoint of {job_id}: {error}") from error
 
 
 def _model_card(model: Model) -> ModelCard:
