@@ -81,8 +81,10 @@ class Field:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             pose = [[1, 0, 0, 0], [0, 0, -1, -4], [0, 1, 0, 0], [0, 0, 0, 1]]
-            archive.writestr("ball.png", shaded_ball(1024))
-            frames = [{"file_path": "ball.png", "transform_matrix": pose}] * 150
+            picture, names = shaded_ball(1024), [f"{i}.png" for i in range(150)]
+            for name in names:
+                archive.writestr(name, picture)
+            frames = [{"file_path": name, "transform_matrix": pose} for name in names]
             archive.writestr("transforms.json", json.dumps({"camera_angle_x": 0.7, "frames": frames}))
         headers = {"Content-Type": "application/zip"}
         return self._accept(lambda: self.stack.client.post("/v1/datasets", content=buffer.getvalue(), headers=headers))
