@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sdfsrn.checkpoint_header import FORMAT
 from sdfsrn.networks.model import Model, ModelConfig
+from sdfsrn.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,7 @@ class Checkpoint:
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
         """Read a file that `save` wrote. Raises ValueError that says what is wrong with any other."""
-        try:
-            with safe_open(path, framework="pt") as opened:
-                metadata = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path.name} is not a readable safetensors file: {error}") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path.name} has format {metadata.get('format')!r}, expected {FORMAT!r}")
+        metadata, tensors = read_tensors(path, FORMAT)
         weights = {name[8:]: value for name, value in tensors.items() if name.startswith("weights.")}
         state = {name[6:]: value for name, value in tensors.items() if name.startswith("state.")}
         try:

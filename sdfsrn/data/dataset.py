@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sdfsrn.config import SyntheticData
 from sdfsrn.data.synthetic import families_of, make_views
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.primitives import Primitives
+from sdfsrn.tensor_files import read_tensors
 
 FORMAT = "sdfsrn-views-1"
 
@@ -72,14 +72,7 @@ def save_dataset(views: TrainingViews, subjects: list[str], path: Path) -> None:
 
 
 def _read(path: Path) -> Dataset:
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} is not a readable file of views: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path.name} has format {metadata.get('format')!r}, expected {FORMAT!r}")
+    metadata, tensors = read_tensors(path, FORMAT)
     facts = json.loads(metadata["facts"])
     views = TrainingViews(
         **{**tensors, "masks": tensors["masks"].bool()}, camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"]
