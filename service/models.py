@@ -5,13 +5,14 @@ the broker keeps a card each; their files lie in the artifact store under `model
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdfsrn.checkpoint_header import FileFacts, read_facts
-from service.artifacts import Artifacts, Stored
+from service.artifacts import Artifacts, StorageError, Stored
 from service.callers import may_see
 from service.errors import Problem
 from service.jobs import Full, Jobs, new_id, now
@@ -19,6 +20,8 @@ from service.registry import EVERYBODY, Card, first_version, model_key
 from service.settings import Settings
 
 _NAMES_SHOWN = 20
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,19 +122,35 @@ class Models:
     def publish_job(self, name: str, job_id: str, caller: str) -> int:
         """Make a training's checkpoint a version of a model; the same training is one version only."""
         card = self.of_job(job_id, "job", caller)
-        stored = self._artifacts.copy(card.source["key"], model_key(caller, name, job_id))
-        published = Card(**{**asdict(card), "source": dict(stored), "created_at": now()})
-        return self._jobs.publish(caller, name, self.first(caller, name), f"job {job_id}", published.dump(), self._quotas)
+        if number := self._number_of(f"job {job_id}", name, caller):
+            return number
+        stored = self._artifacts.copy(card.source["key"], model_key(caller, name, new_id()))
+        return self._publish(f"job {job_id}", name, caller, Card(**{**asdict(card), "source": dict(stored), "created_at": now()}))
 
     def publish_file(self, name: str, data: bytes, facts: FileFacts, caller: str) -> int:
         """Make an uploaded file a version of a model; the same bytes are one version only."""
+        if number := self._number_of(f"file {facts.digest}", name, caller):
+            return number
         stored: Stored = self._artifacts.put(model_key(caller, name, new_id()), data)
         card = Card(facts.digest, len(data), facts.networks, dict(stored), now())
+        return self._publish(f"file {facts.digest}", name, caller, card)
+
+    def _number_of(self, source: str, name: str, caller: str) -> int | None:
+        """The version that a source was published as."""
+        record = self._jobs.models([(caller, name)])[0]
+        return int(record[f"of {source}"]) if f"of {source}" in record else None
+
+    def _publish(self, source: str, name: str, caller: str, card: Card) -> int:
+        """Name what was stored just now; it is removed again if there is no room for it, or if another call was first."""
         try:
-            return self._jobs.publish(caller, name, self.first(caller, name), f"file {facts.digest}", card.dump(), self._quotas)
+            number = self._jobs.publish(caller, name, self.first(caller, name), source, card.dump(), self._quotas)
         except Full:
-            self._artifacts.remove(stored["key"])
+            self._discard(card)
             raise
+        model = self.find(name, caller)
+        if model is None or number not in model.versions or model.versions[number].source != card.source:
+            self._discard(card)
+        return number
 
     def withdraw(self, model: Model, number: int | None) -> None:
         """Remove one version of a model, or all, with their files."""
@@ -140,7 +159,13 @@ class Models:
             raise Problem(409, f"version 1 of {model.name} came with the service and cannot be removed")
         self._jobs.withdraw(model.owner, model.name, number)
         for version in gone:
-            self._artifacts.remove(model.versions[version].source["key"])
+            self._discard(model.versions[version])
+
+    def _discard(self, card: Card) -> None:
+        try:
+            self._artifacts.remove(card.source["key"])
+        except StorageError as error:
+            _log.warning("%s is left to the keeper: %s", card.source["key"], error)
 
 
 def _card_of_file(path: Path) -> Card:

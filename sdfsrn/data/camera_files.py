@@ -26,6 +26,8 @@ _MAX_ARRAY = 4_096  # bytes of one 4 x 4 matrix with its header; more is none of
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 _Z_UP_TO_Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
 _DISTORTIONS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", *_DISTORTIONS)
+MAX_FRAMES = 65_000  # as many as an archive may have members
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,14 @@ def read_transforms(data: bytes) -> list[Frame]:
             raise TypeError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError("is not a transforms.json: expected a JSON object with a list `frames`") from None
-    return [_frame(document, frame, i) for i, frame in enumerate(frames)]
+    if len(frames) > MAX_FRAMES:
+        raise ValueError(f"has {len(frames)} frames, at most {MAX_FRAMES} are accepted")
+    of_all = {name: document[name] for name in _INTRINSICS if name in document}
+    return [_frame(of_all, frame, i) for i, frame in enumerate(frames)]
 
 
-def _frame(document: dict[str, Any], frame: dict[str, Any], i: int) -> Frame:
-    known = {**document, **frame}
+def _frame(of_all: dict[str, Any], frame: dict[str, Any], i: int) -> Frame:
+    known = {**of_all, **frame}
     try:
         image, mask = frame["file_path"], frame.get("mask_path")
         if not isinstance(image, str) or not isinstance(mask, str | None):

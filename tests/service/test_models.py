@@ -54,12 +54,21 @@ def test_versions_count_up_and_the_same_source_is_one(stack: Stack, published: d
     assert (again.status_code, again.json()["version"]) == (201, 1)
     assert again.headers["location"] == "/v1/models/other/versions/1"
     assert stack.client.post("/v1/models/other/versions", json={"job": published["id"]}).json()["version"] == 1
+    same = stack.client.post("/v1/models/small/versions", json={"job": published["id"]})
+    assert (same.status_code, same.json()["version"]) == (201, 1), "as its training published it"
     data = DEFAULT.read_bytes()
     headers = {"Content-Type": "application/octet-stream"}
     uploaded = stack.client.post("/v1/models/other/versions", content=data, headers=headers)
     assert (uploaded.status_code, uploaded.json()["version"]) == (201, 2), uploaded.text
     assert uploaded.json()["digest"] == hashlib.sha256(data).hexdigest()
+    twice = stack.client.post("/v1/models/other/versions", content=data, headers=headers)
+    assert (twice.status_code, twice.json()["version"]) == (201, 2)
     assert stack.client.get("/v1/models/other").json()["version"] == 2
+    for name, digests in (("small", 1), ("other", 2)):
+        versions = [stack.client.get(f"/v1/models/{name}/versions/{number + 1}").json() for number in range(digests)]
+        files = (stack.data / "artifacts" / "models" / "everybody" / name).iterdir()
+        stored = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+        assert stored == sorted(version["digest"] for version in versions), "each file is there once, as its card says"
 
 
 def test_aliases_name_versions(stack: Stack, published: dict[str, Any], photo: bytes) -> None:

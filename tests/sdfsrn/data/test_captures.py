@@ -4,6 +4,7 @@ import io
 import json
 import math
 import stat
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -381,6 +382,19 @@ def test_bad_transforms_are_explained(change: dict[str, Any], reason: str) -> No
     assert len(read_transforms(json.dumps(good).encode())) == 1
     with pytest.raises(ValueError, match=reason):
         read_transforms(json.dumps(good | change).encode())
+
+
+def test_what_a_document_says_besides_costs_its_frames_nothing() -> None:
+    """Else each of many thousand frames would carry a copy of it."""
+    junk = {f"junk{i}": 0 for i in range(100_000)}
+    pose = np.eye(4)
+    pose[2, 3] = 3
+    frames = [{"file_path": f"{i}.png", "transform_matrix": pose.tolist()} for i in range(1000)]
+    start = time.process_time()
+    assert len(read_transforms(json.dumps({"camera_angle_x": 0.7, **junk, "frames": frames}).encode())) == 1000
+    assert time.process_time() - start < 2
+    with pytest.raises(ValueError, match="at most 65000"):
+        read_transforms(json.dumps({"frames": [{}] * 65_001}).encode())
 
 
 def test_bad_camera_arrays_are_explained() -> None:
