@@ -110,7 +110,7 @@ class Keeper:
     def expire(self) -> None:
         """Free the space of jobs whose artifacts were kept long enough; the records stay, to say so."""
         for job_id in self._jobs.expired(EXPIRED_AT_ONCE):
-            self._jobs.expire(job_id)  # first said, then done: what cannot be removed now is swept later
+            self._jobs.expire(job_id, self._settings.max_jobs)  # first said, then done: what cannot be removed now is swept later
             try:
                 self._artifacts.remove_job(job_id)
             except StorageError as error:

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         default_factory=dict, description="name:key of everybody who may ask, separated by commas; a key has 16 characters or more"
     )
     max_unfinished: int = Field(default=20_000, ge=1, description="jobs that one caller may have waiting or running")
-    max_jobs: int = Field(default=200_000, ge=1, description="jobs of one caller on record, ended ones too")
+    max_jobs: int = Field(default=200_000, ge=1, description="jobs of one caller on record, until they expire; then as many again")
     max_bytes: int = Field(default=100_000_000_000, ge=1, description="what one caller's jobs and models may keep in the store")
     max_versions: int = Field(default=1_000, ge=1, description="versions of models that one caller may have")
     max_training_s: int = Field(

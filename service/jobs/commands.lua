@@ -5,6 +5,8 @@ local EVENTS_KEPT = 10000
 local IDEMPOTENT_S = 24 * 3600
 local LEAVING_S = 3600
 local REMEMBERED_S = 30 * 24 * 3600  -- for which a record says that its artifacts are gone
+-- What an expired job's record loses: most of its size.
+local LOST_ON_EXPIRY = {'params', 'metrics', 'provenance', 'files', 'checkpoint', 'source', 'data'}
 local STORY_S = 7 * 24 * 3600  -- for which the events of an ended job are kept
 
 local function job(id) return 'sdfsrn:job:' .. id end
@@ -12,6 +14,7 @@ local function queue(name) return 'sdfsrn:queue:' .. name end
 local function owned(kind, owner) return owner == '' and kind or kind .. ':' .. owner end
 local function index(owner) return owned('sdfsrn:jobs', owner) end
 local function unfinished(owner) return owned('sdfsrn:unfinished', owner) end
+local function expired(owner) return owned('sdfsrn:expired', owner) end -- those of the index that expired, by when
 local function owner_of(id) return redis.call('HGET', job(id), 'owner') or '' end
 local function status_of(id) return redis.call('HGET', job(id), 'status') end
 
@@ -24,7 +27,7 @@ local function exceeded(owner, asked, quotas)
   local stored = redis.call('HMGET', used(owner), 'bytes', 'versions')
   local has = {
     unfinished = redis.call('SCARD', unfinished(owner)),
-    jobs = redis.call('ZCARD', index(owner)),
+    jobs = redis.call('ZCARD', index(owner)) - redis.call('ZCARD', expired(owner)),
     bytes = tonumber(stored[1] or 0),
     versions = tonumber(stored[2] or 0),
   }
@@ -322,14 +325,19 @@ function commands.leave(worker)
   return 1
 end
 
--- The artifacts are gone; the record stays, to say so.
-function commands.expire(id, epoch)
+-- The artifacts are gone; a short record stays, to say so (all of it while a webhook is still to be told), of the `most`
+-- that expired last of one owner.
+function commands.expire(id, epoch, most)
   redis.call('ZREM', 'sdfsrn:expiring', id)
   if redis.call('EXISTS', job(id)) == 0 then return 0 end
   redis.call('HSET', job(id), 'expired', 1)
   keep(id, 0)
-  redis.call('ZADD', 'sdfsrn:forgetting', tonumber(epoch) + REMEMBERED_S, id)
+  if not redis.call('ZSCORE', 'sdfsrn:webhooks', id) then redis.call('HDEL', job(id), unpack(LOST_ON_EXPIRY)) end
   redis.call('DEL', 'sdfsrn:events:' .. id)
+  redis.call('ZADD', 'sdfsrn:forgetting', tonumber(epoch) + REMEMBERED_S, id)
+  local remembered = expired(owner_of(id))
+  redis.call('ZADD', remembered, epoch, id)
+  if redis.call('ZCARD', remembered) > tonumber(most) then commands.delete(redis.call('ZPOPMIN', remembered)[1]) end
   return 1
 end
 
@@ -342,6 +350,7 @@ function commands.delete(id)
   redis.call('SREM', 'sdfsrn:running', id)
   redis.call('ZREM', index(owner), id)
   redis.call('SREM', unfinished(owner), id)
+  redis.call('ZREM', expired(owner), id)
   redis.call('ZREM', 'sdfsrn:expiring', id)
   redis.call('ZREM', 'sdfsrn:webhooks', id)
   redis.call('ZREM', 'sdfsrn:forgetting', id)

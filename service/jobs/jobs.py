@@ -227,9 +227,9 @@ class Jobs:
         ids: list[str] = self._redis.zrangebyscore(_EXPIRING, "-inf", time.time(), 0, limit)
         return ids
 
-    def expire(self, job_id: str) -> None:
-        """Note that the artifacts are gone."""
-        self._run("expire", job_id, time.time())
+    def expire(self, job_id: str, remembered: int) -> None:
+        """Note that the artifacts are gone; so many expired jobs of one owner stay on record, the latest."""
+        self._run("expire", job_id, time.time(), remembered)
 
     def forgettable(self, limit: int) -> list[str]:
         """Expired jobs whose records have said so long enough."""

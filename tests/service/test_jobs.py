@@ -249,7 +249,7 @@ def test_every_change_is_an_event(jobs: Jobs) -> None:
     assert [event.kind for event in events] == ["status", "status", "metric", "progress", "progress", "log", "status", "end"]
     assert jobs.events(job.id, events[4].id) == events[5:]
     assert not jobs.misses(job.id, events[0].id)
-    jobs.expire(job.id)
+    jobs.expire(job.id, 10)
     assert jobs.events(job.id) == [] and jobs.misses(job.id, events[0].id), "all are gone"
     jobs.delete(job.id)
     assert not jobs.misses(job.id, events[0].id), "there is nothing to be missed of a job that is no more"

@@ -93,6 +93,41 @@ def test_ended_jobs_count_until_they_are_removed(settings: Settings) -> None:
         assert clients["alice"].post("/v1/trainings", json={}).status_code == 202
 
 
+def test_expired_jobs_do_not_count_and_of_these_only_the_latest_are_remembered(jobs: Jobs, settings: Settings) -> None:
+    keeper, broker = Keeper(settings.model_copy(update={"max_jobs": 2})), connect(settings)
+
+    def expired() -> Job:
+        job = make(jobs, params={"views": [{"azimuth_deg": 1.0}] * 360}, metadata={"mine": 1}, expires_after=60)
+        jobs.finish(job, "succeeded", files=[{"name": f"{i}.png", "bytes": 1} for i in range(360)], metrics={"input_iou": 1.0})
+        broker.zadd("sdfsrn:expiring", {job.id: 1.0})
+        keeper.expire()
+        return job
+
+    with served(settings, max_jobs=2) as clients:
+        old = [expired() for _ in range(3)]
+        made = [clients["alice"].post("/v1/trainings", json={}) for _ in range(3)]
+        assert [answer.status_code for answer in made] == [202, 202, 429]
+        assert [clients["alice"].get(f"/v1/jobs/{job.id}/artifacts").status_code for job in old] == [404, 410, 410]
+        assert len(clients["alice"].get("/v1/jobs").json()["items"]) == 4
+        shown = clients["alice"].get(f"/v1/jobs/{old[2].id}").json()
+        assert shown["status"] == "succeeded" and shown["metadata"] == {"mine": 1} and not shown["params"]
+        assert broker.memory_usage(f"sdfsrn:job:{old[2].id}", samples=0) < 2_000
+        for job in old:  # twice is as good as once, whether it is still remembered or not
+            jobs.expire(job.id, 2)
+            jobs.delete(job.id)
+            jobs.delete(job.id)
+        refused(clients["alice"].post("/v1/trainings", json={}), "2 jobs on record")
+        assert clients["alice"].delete(made[0].headers["location"]).status_code == 204
+        assert clients["alice"].post("/v1/trainings", json={}).status_code == 202
+
+
+def test_a_webhook_that_is_told_late_is_told_all(jobs: Jobs) -> None:
+    job = make(jobs, params={"seed": 1}, webhook="http://127.0.0.1/", expires_after=60)
+    jobs.finish(job, "succeeded")
+    jobs.expire(job.id, 10)
+    assert jobs.get(job.id).params == {"seed": 1}  # type: ignore[union-attr]
+
+
 def test_bytes_of_inputs_count_and_what_is_refused_is_not_kept(settings: Settings, photo: bytes) -> None:
     with served(settings) as clients:
         first = clients["alice"].post("/v1/reconstructions", files={"image": photo})
@@ -121,7 +156,7 @@ def test_bytes_follow_a_job_from_its_input_over_its_checkpoints_to_its_files(job
     assert used(settings, "alice")[0] == 50
     with pytest.raises(Full, match="bytes"):
         jobs.create(Job(id=new_id(), type="dataset", queue="dataset", created_at=now(), owner="alice", bytes=51), {"bytes": 100})
-    jobs.expire(job.id)
+    jobs.expire(job.id, 10)
     assert used(settings, "alice")[0] == 0
     jobs.delete(job.id)
     assert used(settings, "alice")[0] == 0, "not twice"
