@@ -73,7 +73,7 @@ def prepare(queue: str) -> None:
 
 def work_off(queue: str, worker: str) -> None:
     """Claim and do jobs until none waits."""
-    while job := _jobs.claim(queue, worker):
+    while job := _jobs.claim(queue, worker, _settings.max_bytes):
         work(job)
 
 

@@ -15,6 +15,7 @@ local function owned(kind, owner) return owner == '' and kind or kind .. ':' .. 
 local function index(owner) return owned('sdfsrn:jobs', owner) end
 local function unfinished(owner) return owned('sdfsrn:unfinished', owner) end
 local function expired(owner) return owned('sdfsrn:expired', owner) end -- those of the index that expired, by when
+local function publishing(owner) return owned('sdfsrn:publishing', owner) end -- unfinished jobs that each are to be a version
 local function owner_of(id) return redis.call('HGET', job(id), 'owner') or '' end
 local function status_of(id) return redis.call('HGET', job(id), 'status') end
 
@@ -29,7 +30,7 @@ local function exceeded(owner, asked, quotas)
     unfinished = redis.call('SCARD', unfinished(owner)),
     jobs = redis.call('ZCARD', index(owner)) - redis.call('ZCARD', expired(owner)),
     bytes = tonumber(stored[1] or 0),
-    versions = tonumber(stored[2] or 0),
+    versions = tonumber(stored[2] or 0) + redis.call('SCARD', publishing(owner)),
   }
   asked, quotas = cjson.decode(asked), cjson.decode(quotas)
   for _, name in ipairs(QUOTAS) do
@@ -83,6 +84,7 @@ local function finish(id, status, at, epoch, bytes)
   if facts[2] then redis.call('ZADD', 'sdfsrn:webhooks', epoch, id) end
   redis.call('HINCRBY', 'sdfsrn:ended', (facts[3] or '') .. ' ' .. status, 1)
   redis.call('SREM', unfinished(owner_of(id)), id)
+  redis.call('SREM', publishing(owner_of(id)), id)
   let_go(id)
   turn(id, status)
   event(id, 'end', cjson.encode({status = status}))
@@ -176,16 +178,25 @@ function commands.create(id, queue_name, owner, key, digest, asked, quotas, ...)
   if owner ~= '' then redis.call('HSET', job(id), 'owner', owner) end
   redis.call('ZADD', index(owner), 0, id)
   redis.call('SADD', unfinished(owner), id)
-  keep(id, cjson.decode(asked).bytes)
+  asked = cjson.decode(asked)
+  if asked.versions then redis.call('SADD', publishing(owner), id) end
+  keep(id, asked.bytes)
   enqueue(id)
   return {'created', id}
 end
 
 function commands.full(owner, asked, quotas) return exceeded(owner, asked, quotas) or false end
 
--- The job's id and its fence, which nobody else gets. A repetition of the same call, after a lost answer, finds what the
--- first one claimed.
-function commands.claim(queue_name, worker, call, at)
+-- What a job makes is known at its end only, so it is not begun while its owner keeps more than `max_bytes`: it fails. If it
+-- waited, so would all behind it, or each claim would look for others; and what was begun already is not thrown away.
+local function affordable(id, max_bytes)
+  if redis.call('HEXISTS', job(id), 'attempt') == 1 then return true end
+  return tonumber(redis.call('HGET', used(owner_of(id)), 'bytes') or 0) <= (tonumber(max_bytes) or math.huge)
+end
+
+-- The job's id and its fence, which nobody else gets; a job that fails at once has none. A repetition of the same call,
+-- after a lost answer, finds what the first one claimed.
+function commands.claim(queue_name, worker, call, at, epoch, max_bytes, problem)
   local claimed = 'sdfsrn:claim:' .. worker
   local last_call, last, last_fence = string.match(redis.call('GET', claimed) or '', '^(%S+) (%S+) (%S+)$')
   if last_call == call then return {last, tonumber(last_fence)} end
@@ -195,6 +206,11 @@ function commands.claim(queue_name, worker, call, at)
     if not id then return false end
     leave_queue(id, queue_name, 1)
     if status_of(id) == 'queued' then
+      if not affordable(id, max_bytes) then
+        redis.call('HSET', job(id), 'error', problem)
+        finish(id, 'failed', at, epoch)
+        return {id, 0}
+      end
       local fence = redis.call('HINCRBY', job(id), 'fence', 1)
       redis.call('HINCRBY', job(id), 'attempt', 1)
       redis.call('HSET', job(id), 'worker', worker, 'step_at_claim', redis.call('HGET', job(id), 'checkpoint_step') or -1)
@@ -350,6 +366,7 @@ function commands.delete(id)
   redis.call('SREM', 'sdfsrn:running', id)
   redis.call('ZREM', index(owner), id)
   redis.call('SREM', unfinished(owner), id)
+  redis.call('SREM', publishing(owner), id)
   redis.call('ZREM', expired(owner), id)
   redis.call('ZREM', 'sdfsrn:expiring', id)
   redis.call('ZREM', 'sdfsrn:webhooks', id)

@@ -133,9 +133,18 @@ class Jobs:
                 break
         return [job for job in self._load(found, fields) if wanted(job)], before
 
-    def claim(self, queue: str, worker: str) -> Job | None:
-        """Take the head of a queue under a new fence; None if nothing waits, or if this worker is leaving."""
-        while claimed := self._run("claim", queue, worker, new_id(), now()):
+    def claim(self, queue: str, worker: str, max_bytes: int | None = None) -> Job | None:
+        """Take the head of a queue under a new fence; None if nothing waits, or if this worker is leaving.
+
+        Jobs that were not begun yet, of owners that keep more than `max_bytes` by now, fail on the way.
+        """
+        error = {
+            "type": "urn:sdfsrn:problem:over-quota",
+            "title": "The quota is used up",
+            "detail": f"the job was not begun, for your jobs and models keep more than the {max_bytes} bytes that one caller may "
+            "have; delete jobs, data sets or models you need no more, then send it again",
+        }
+        while claimed := self._run("claim", queue, worker, new_id(), *_present(), max_bytes or "", dump(error)):
             job_id, fence = claimed
             job = self.get(job_id)
             # a worker may be stopped here for longer than its lease: the job is then removed, ended or under another's fence

@@ -11,8 +11,8 @@ _DETAILS = {
     "you need no more (DELETE /v1/jobs/ID), or let them expire (expires_after_s)",
     "bytes": "your jobs and models keep {has} bytes, this does not fit into the {limit} that one caller may have; delete jobs, "
     "data sets or models you need no more, or let jobs expire (expires_after_s)",
-    "versions": "you have {has} versions of models, {limit} is what one caller may have; remove those you need no more "
-    "(DELETE /v1/models/NAME/versions/N)",
+    "versions": "you have {has} versions of models, those included that your unfinished trainings are to be, {limit} is what one "
+    "caller may have; remove those you need no more (DELETE /v1/models/NAME/versions/N), or cancel trainings",
 }
 
 

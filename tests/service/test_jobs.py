@@ -346,9 +346,9 @@ def test_on_a_disk_that_is_nearly_full_nothing_is_uploaded(
 
 def test_a_claim_that_is_repeated_after_a_lost_answer_is_one_claim(jobs: Jobs) -> None:
     made = [make(jobs).id for _ in range(2)]
-    first = [jobs._run("claim", "training", "w", "call-1", now()) for _ in range(2)]
+    first = [jobs._run("claim", "training", "w", "call-1", now(), 0, "", "") for _ in range(2)]
     assert first == [[made[0], 1]] * 2
-    assert jobs._run("claim", "training", "w", "call-2", now()) == [made[1], 1]
+    assert jobs._run("claim", "training", "w", "call-2", now(), 0, "", "") == [made[1], 1]
 
 
 def test_a_worker_stopped_as_it_claims_does_not_wake_with_anothers_fence(jobs: Jobs, settings: Settings) -> None:

@@ -1,5 +1,8 @@
 """What one caller may have: jobs, bytes, versions of models. Real HTTP and a real broker; nobody works, so nothing moves."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,6 +186,64 @@ def test_versions_of_models_count_until_they_are_withdrawn(settings: Settings) -
         assert upload("other").status_code == 201
         assert clients["alice"].delete("/v1/models/other/versions/1").status_code == 204
         assert used(settings, "alice") == (0, 0)
+
+
+def test_what_is_to_be_published_counts_as_a_version_until_its_job_ended(jobs: Jobs, settings: Settings) -> None:
+    with served(settings, max_versions=2) as clients:
+
+        def train(**more: str) -> httpx.Response:
+            return clients["alice"].post("/v1/trainings", json={"publish_as": "mine", **more})
+
+        first, second = (train().headers["location"] for _ in range(2))
+        refused(train(), "2 versions", "unfinished")
+        upload = clients["alice"].post("/v1/models/other/versions", content=MODEL, headers=OCTETS)
+        refused(upload, "2 versions")
+        assert clients["alice"].post(f"{first}/cancel").status_code == 202
+        third = train().headers["location"]
+        refused(train())
+        assert clients["alice"].delete(second).status_code == 204
+        assert train().status_code == 202
+        refused(train())
+        claimed = jobs.claim("training", "w")
+        assert claimed and third.endswith(claimed.id)
+        jobs.finish(claimed, "succeeded", Publication("mine", 1, Card("d", 1, {}, {"key": "k"}).dump()))
+        refused(train(), "2 versions")
+        claimed = jobs.claim("training", "w")
+        assert claimed and jobs.finish(claimed, "failed")
+        assert train().status_code == 202
+        refused(train(), "2 versions")
+
+
+def test_what_waits_when_its_owner_has_too_much_fails_and_keeps_nobody_waiting(jobs: Jobs, settings: Settings) -> None:
+    def queued(owner: str = "alice") -> str:
+        return jobs.create(Job(id=new_id(), type="training", queue="training", created_at=now(), owner=owner, bytes=1))
+
+    begun = make(jobs)
+    jobs.checkpoint(begun, {"key": "k", "step": 1, "bytes": 60})
+    another = make(jobs)
+    waiting, other = [queued() for _ in range(3)], queued("bob")
+    jobs.finish(another, "succeeded", files=[{"name": "a", "bytes": 60}])
+    assert jobs.lose(begun.id, jobs.beats()[begun.id], 3) == "queued"
+    claimed = [jobs.claim("training", "w", 100) for _ in range(3)]
+    assert [job and job.id for job in claimed] == [begun.id, other, None], "what was begun goes on"
+    with served(settings, max_bytes=100) as clients:
+        failed = [clients["alice"].get(f"/v1/jobs/{job_id}").json() for job_id in waiting]
+    assert {job["status"] for job in failed} == {"failed"} and jobs.waiting("training") == 0
+    assert "100 bytes" in failed[0]["error"]["detail"] and "delete" in failed[0]["error"]["detail"]
+    assert used(settings, "alice")[0] == 120, "their inputs are not kept"
+    jobs.delete(another.id)
+    again = queued()
+    claim = jobs.claim("training", "w", 100)
+    assert claim and claim.id == again
+
+
+def test_a_worker_knows_the_quota(jobs: Jobs, settings: Settings) -> None:
+    job = Job(id=new_id(), type="dataset", queue="dataset", created_at=now(), owner="alice", bytes=2)
+    jobs.create(job)
+    code = "from worker.tasks import work_off; work_off('dataset', 'w')"
+    environment = {**os.environ, "SDFSRN_DATA": str(settings.data), "SDFSRN_MAX_BYTES": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert jobs.get(job.id).error["type"].endswith("over-quota")  # type: ignore[union-attr, index]
 
 
 def test_models_are_listed_in_pages_and_named_in_errors_up_to_a_number(jobs: Jobs, settings: Settings) -> None:
