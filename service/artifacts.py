@@ -4,6 +4,7 @@ A key is `jobs/{job id}/{fence}/{name}`. The fence keeps two workers apart that 
 ever renamed from one fence to another, because object stores cannot.
 """
 
+import errno
 import hashlib
 import math
 import os
@@ -24,10 +25,20 @@ _CHUNK = 1 << 20
 PROBE_HOLDS_S = 2.0
 # What uploads leave free on a local disk, in bytes and as a share of all: a broker that cannot write ends.
 SPARED, SPARED_SHARE = 512_000_000, 0.05
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StorageError(OSError):
-    """The store cannot be reached or written."""
+    """The store cannot be reached or written; `errno` is the system's reason, where it gave one."""
+
+    def __init__(self, message: str, reason: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = reason
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for a file: until somebody makes some, it is of no use to ask again."""
+        return self.errno in _NO_ROOM
 
 
 class Stored(TypedDict):
@@ -203,7 +214,7 @@ def _translated(what: str, *known: type[Exception]) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, (StorageError, *known)):
             raise
-        raise StorageError(f"{what}: {error}") from error
+        raise StorageError(f"{what}: {error}", getattr(error, "errno", None)) from error
 
 
 def _write_durably(path: Path, chunks: Iterable[bytes]) -> None:

@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 import redis
 
 from sdfsrn.training import Interrupted
+from service.artifacts import StorageError
 from service.jobs import Job, Jobs, Status, Verdict, connect
 from service.settings import Settings
 
 HEARTBEAT_S = 2.0
 UNHEEDED_S = 10.0
 PROGRESS_EVERY_S = 0.5
+STORE_AWAY_S = 600.0  # for which a job waits: longer than most outages, and not for ever, as it may be this file that is refused
+STORE_AGAIN_S = 2.0
 
 _log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
@@ -31,6 +34,10 @@ class TookTooLong(RuntimeError):
     """The job has had its worker for as long as one may."""
 
 
+class StoreAway(RuntimeError):
+    """The artifact store was away for as long as a job waits for it."""
+
+
 # What a stopped worker must heed, however little it likes to; a pause or an orderly end may wait for the next step.
 _URGENT = ("cancel", "lost")
 
@@ -41,6 +48,7 @@ class Claim:
     def __init__(self, settings: Settings, jobs: Jobs, job: Job) -> None:
         self.job = job
         self._jobs = jobs
+        self._max_attempts = settings.max_attempts
         # a connection that died in silence must not cost the whole lease
         self._pulse = Jobs(connect(settings, timeout_s=settings.lease_s / 4))
         self._limit_s = settings.max_training_s if job.type == "training" else math.inf
@@ -104,6 +112,30 @@ class Claim:
         self._done.set()
         return self._insist(lambda: self._jobs.settle(self.job))
 
+    def lose(self) -> str:
+        """Let go of a job that cannot go on at present: a loss, of which a job has only so many; its status then."""
+        self._done.set()
+        self._thread.join()  # a later beat would say that somebody is at it
+        return self._insist(lambda: self._jobs.lose(self.job.id, self._last_beat(), self._max_attempts))
+
+    def outwait(self, ask: Callable[[], Outcome]) -> Outcome:
+        """What the store answers, asked again while it is away: raises as `check` does, and StoreAway in the end.
+
+        A store that is full is so until somebody makes room: its StorageError is raised at once.
+        """
+        until = time.monotonic() + STORE_AWAY_S
+        while True:
+            try:
+                return ask()
+            except StorageError as error:
+                if error.full:
+                    raise
+                if time.monotonic() > until:
+                    raise StoreAway(f"the artifact store did not work for {STORE_AWAY_S:.0f} s: {error}") from error
+                _log.warning("the store does not work, job %s waits: %s", self.job.id, error)
+            time.sleep(STORE_AGAIN_S)
+            self.check()
+
     def check(self) -> None:
         """Raise Stopped when the job must end, Interrupted when it is to go on later or elsewhere."""
         if self._verdict in _URGENT:
@@ -119,6 +151,9 @@ class Claim:
             except redis.RedisError as error:
                 _log.warning("the broker does not answer, job %s waits: %s", self.job.id, error)
                 time.sleep(1)
+
+    def _last_beat(self) -> tuple[str, str]:
+        return str(self.job.fence), self._jobs.beats().get(self.job.id, ("", ""))[1]
 
     def _beat(self) -> None:
         heard_at = 0.0

@@ -10,6 +10,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from service.jobs import Job, Jobs, Publication, connect, now
 from service.queue import DATASET, RECONSTRUCTION
 from service.registry import CONTACT_SHEET, VIEWS_FILE, Card, first_version, model_key
 from service.settings import Settings
-from worker.claim import Claim, Stopped, TookTooLong
+from worker.claim import Claim, Stopped, StoreAway, TookTooLong
 
 MODELS_KEPT = 2
 CHECKING_MEMORY = 3_000_000_000  # bytes of address space, beyond what stands before, for strangers' archives
@@ -89,13 +90,16 @@ def _work(job: Job) -> None:
         try:
             outcome = _RUNNERS[job.type](claim, folder)
             claim.check()
-            files = _publishable(job, folder)
+            files = _publishable(claim, folder)
             claim.finish("succeeded", files=files, **outcome)
         except Interrupted as interrupted:
             _log.info("job %s interrupted: %s; it is %s", job.id, interrupted, claim.settle())
         except Stopped as stopped:
             _log.info("job %s stopped: %s", job.id, stopped)
             claim.finish("cancelled")
+        except StoreAway as away:
+            claim.log(f"the job is given up for now: {away}", "warning")
+            _log.warning("job %s is given up for now: %s; it is %s", job.id, away, claim.lose())
         except _EXPECTED as error:
             _log.info("job %s failed: %s", job.id, error)
             claim.finish("failed", error=_problem(job, error), provenance=_provenance(job))
@@ -107,8 +111,8 @@ def _work(job: Job) -> None:
 def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     claim.progress("loading", 0, 1)
-    model = _model(job)
-    picture = read_picture(_artifacts.read(job_key(job.id, "input", "input.png")))
+    model = _model(claim)
+    picture = read_picture(claim.outwait(lambda: _artifacts.read(job_key(job.id, "input", "input.png"))))
     metrics = model.run(picture, _reconstruction_config(job.params), folder, claim.progress)
     return {"metrics": metrics, "provenance": _provenance(job)}
 
@@ -116,9 +120,9 @@ def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
 def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     method = job.params["method"]
-    data = _fetched(job.data, folder.with_suffix(".views")) if job.data else _synthetic(job.params["dataset"])
+    data = _fetched(claim, job.data, folder.with_suffix(".views")) if job.data else _synthetic(job.params["dataset"])
     start = _resumed(claim, folder.with_suffix(".resume"))
-    parent = _fetched(job.source, folder.with_suffix(".parent")) if job.source and not start else None
+    parent = _fetched(claim, job.source, folder.with_suffix(".parent")) if job.source and not start else None
     last_key = job.checkpoint["key"] if job.checkpoint else None
 
     def on_checkpoint(path: Path, step: int) -> None:
@@ -147,7 +151,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     checkpoint = folder / "checkpoint.safetensors"
     digest = Checkpoint.load(checkpoint).dataset_digest
     outcome = {"metrics": metrics, "provenance": _provenance(job) | {"dataset_digest": digest}}
-    return outcome | ({"publication": _publication(job, checkpoint, metrics)} if job.params.get("publish_as") else {})
+    return outcome | ({"publication": _publication(claim, checkpoint, metrics)} if job.params.get("publish_as") else {})
 
 
 def _synthetic(dataset: dict[str, Any]) -> SyntheticData:
@@ -159,7 +163,7 @@ def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     archive = folder.with_suffix(".zip")
     claim.progress("fetching", 0, 1)
-    _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive)
+    claim.outwait(lambda: _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive))
     captures = read_captures(archive, claim.progress)
     save_dataset(captures.views, captures.subjects, folder / VIEWS_FILE)
     contact_sheet(captures.views).save(folder / CONTACT_SHEET)
@@ -168,13 +172,14 @@ def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
     return {"metrics": captures.report | {"unused": captures.report["unused"][:UNUSED_SHOWN]}, "provenance": _provenance(job)}
 
 
-def _publication(job: Job, checkpoint: Path, metrics: dict[str, Any]) -> Publication:
+def _publication(claim: Claim, checkpoint: Path, metrics: dict[str, Any]) -> Publication:
     """Store what is to be served by name; it is named only if the job succeeds, and swept if not."""
+    job = claim.job
     served = checkpoint.with_suffix(".served")
     Checkpoint.load(checkpoint).for_serving().save(served)
     facts = read_facts(served.read_bytes())
     name = str(job.params["publish_as"])
-    stored = _artifacts.put_file(model_key(job.owner, name, job.id), served)
+    stored = claim.outwait(lambda: _artifacts.put_file(model_key(job.owner, name, job.id), served))
     card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now(), job.id, metrics)
     return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 
@@ -198,12 +203,13 @@ def _reconstruction_config(params: dict[str, Any]) -> ReconstructionConfig:
     )
 
 
-def _model(job: Job) -> Reconstructor:
+def _model(claim: Claim) -> Reconstructor:
     """The job's model, kept loaded: the last few by the digest of their file."""
+    job = claim.job
     assert job.source is not None
     digest = job.source["sha256"]
     if digest not in _models:
-        path = _fetched(job.source, _scratch_folder(job).with_suffix(".model"))
+        path = _fetched(claim, job.source, _scratch_folder(job).with_suffix(".model"))
         _models[digest] = Reconstructor.load(path)
     _models.move_to_end(digest)
     while len(_models) > MODELS_KEPT:
@@ -216,14 +222,14 @@ def _resumed(claim: Claim, path: Path) -> Path | None:
     if claim.job.checkpoint is None:
         return None
     try:
-        return _fetched(claim.job.checkpoint, path)
+        return _fetched(claim, claim.job.checkpoint, path)
     except ValueError as error:
         _log.warning("job %s begins anew: %s", claim.job.id, error)
         claim.log(f"the training begins anew: {error}", "warning")
         return None
 
 
-def _fetched(source: dict[str, Any], path: Path) -> Path:
+def _fetched(claim: Claim, source: dict[str, Any], path: Path) -> Path:
     """A checkpoint, or a data set, as a local file: one of the weights folder lies here already, others come from the store.
 
     Raises ValueError if it is gone, or is not what was stored.
@@ -235,7 +241,7 @@ def _fetched(source: dict[str, Any], path: Path) -> Path:
         return shipped
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        digest = _artifacts.fetch(source["key"], path)
+        digest = claim.outwait(lambda: _artifacts.fetch(source["key"], path))
     except FileNotFoundError:
         raise ValueError(f"{source['key']}, which this job needs, was removed") from None
     if digest != source["sha256"]:
@@ -243,19 +249,21 @@ def _fetched(source: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def _publishable(job: Job, folder: Path) -> list[dict[str, Any]]:
+def _publishable(claim: Claim, folder: Path) -> list[dict[str, Any]]:
     """Store every file of the folder under the job's fence, and describe it for the manifest."""
+    job = claim.job
     views = job.params.get("views", [])
     files = []
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
         numbered = re.fullmatch(r"(.+)_(\d{3})", path.stem)
+        stored = claim.outwait(partial(_artifacts.put_file, job_key(job.id, job.fence, path.name), path))
         files.append(
             {
                 "name": path.name,
                 "kind": numbered[1] if numbered else path.stem,
                 "media_type": _MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or _BYTES,
                 "view": views[int(numbered[2])] if numbered and int(numbered[2]) < len(views) else None,
-                **_artifacts.put_file(job_key(job.id, job.fence, path.name), path),
+                **stored,
             }
         )
     return files

@@ -1,0 +1,136 @@
+"""Jobs done in this process on the real broker and a real folder, which goes away and comes back, or has no room."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from sdfsrn.config import WEIGHTS, ReconstructionConfig, SdfSrnConfig, View
+from service.artifacts import Artifacts, job_key
+from service.jobs import Job, Jobs, connect, new_id, now
+from service.settings import Settings
+from tests.conftest import SMALL_TRAINING, Broker
+from worker import claim, tasks
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    settings = Settings(data=tmp_path / "data")
+    with Broker(settings):
+        connected = Jobs(connect(settings))
+        monkeypatch.setattr(tasks, "_settings", settings)
+        monkeypatch.setattr(tasks, "_artifacts", Artifacts(settings.store_url))
+        monkeypatch.setattr(tasks, "_jobs", connected)
+        monkeypatch.setattr(claim, "STORE_AGAIN_S", 0.1)
+        yield connected
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> "Store":
+    return Store(tmp_path / "data" / "artifacts")
+
+
+class Store:
+    """A folder in whose place there is something else for a while: nothing in it can be read or written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._aside = folder, folder.with_suffix(".aside")
+        folder.mkdir(parents=True)
+
+    def leave(self) -> None:
+        """Be away."""
+        self._folder.rename(self._aside)
+        self._folder.touch()
+
+    def come_back(self) -> None:
+        """Be there again."""
+        self._folder.unlink()
+        self._aside.rename(self._folder)
+
+
+def reconstruction(jobs: Jobs, photo: bytes) -> Job:
+    """One that was taken in, and claimed."""
+    default = WEIGHTS / "default.safetensors"
+    config = ReconstructionConfig(size=32, views=(View(0.0, 0.0),))
+    source = {"file": default.name, "sha256": hashlib.sha256(default.read_bytes()).hexdigest()}
+    job = Job(new_id(), "reconstruction", "reconstruction", now(), params=asdict(config), source=source)
+    tasks._artifacts.put(job_key(job.id, "input", "input.png"), photo)
+    return claimed(jobs, job)
+
+
+def training(jobs: Jobs) -> Job:
+    """A small one, claimed."""
+    config = asdict(SdfSrnConfig(**SMALL_TRAINING["config"]))
+    dataset = {"type": "synthetic", "n_shapes": 2, "families": ["sphere"], "views_per_shape": 1, "seed": 0}
+    params = {"method": "sdf_srn", "config": config, "dataset": dataset, "publish_as": "small"}
+    return claimed(jobs, Job(new_id(), "training", "training", now(), params=params))
+
+
+def claimed(jobs: Jobs, job: Job) -> Job:
+    jobs.create(job)
+    found = jobs.claim(job.queue, "w")
+    assert found
+    return found
+
+
+def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:
+    """Do something as soon as the condition holds, beside the job."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_store_away_for_a_moment_costs_neither_what_is_read_nor_what_is_made(
+    jobs: Jobs, store: Store, photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = reconstruction(jobs, photo)
+    store.leave()
+    back = when(lambda: "waits" in caplog.text, store.come_back)
+    tasks.work(job)
+    back.join()
+    made = training(jobs)
+    away = when(lambda: jobs.get(made.id).progress.get("phase") == "training", store.leave)  # type: ignore[union-attr]
+    caplog.clear()
+    back = when(lambda: "waits" in caplog.text, store.come_back)
+    tasks.work(made)
+    away.join(), back.join()
+    for each in (job, made):
+        ended = jobs.get(each.id)
+        assert ended and (ended.status, ended.attempt) == ("succeeded", 1), ended
+    assert "waits" in caplog.text, "it was away to the end"
+    assert ended.published == {"name": "small", "version": 1}
+
+
+def test_a_store_that_stays_away_is_a_loss_and_the_third_ends_the_job(
+    jobs: Jobs, store: Store, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "STORE_AWAY_S", 0.3)
+    job = reconstruction(jobs, photo)
+    store.leave()
+    tasks.work(job)
+    assert [jobs.get(job.id).status, jobs.head("reconstruction")] == ["queued", job.id]  # type: ignore[union-attr]
+    assert any("store" in event.data["message"] for event in jobs.events(job.id) if event.kind == "log")
+    tasks.work_off("reconstruction", "w")
+    ended = jobs.get(job.id)
+    assert ended and (ended.status, ended.attempt) == ("failed", 3)
+
+
+def test_who_waits_for_the_store_hears_of_a_cancellation(jobs: Jobs, store: Store, photo: bytes) -> None:
+    job = reconstruction(jobs, photo)
+    store.leave()
+    start = time.monotonic()
+    cancelling = threading.Timer(0.5, jobs.cancel, [job.id])
+    cancelling.start()
+    tasks.work(job)
+    assert jobs.get(job.id).status == "cancelled" and time.monotonic() - start < 10  # type: ignore[union-attr]
