@@ -23,8 +23,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 _CHUNK = 1 << 20
 PROBE_HOLDS_S = 2.0
-# What uploads leave free on a local disk, in bytes and as a share of all: a broker that cannot write ends.
+# What is left free on a local disk, in bytes and as a share of all: a broker that cannot write ends.
 SPARED, SPARED_SHARE = 512_000_000, 0.05
+NEARLY_FULL = "the disk of the artifact store is nearly full: its operator must make room before anything is stored"
+_LOOKED_AHEAD = 16 << 20  # bytes for which the disk is asked at once
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -174,7 +176,8 @@ class Artifacts:
     def _probe(self) -> str:
         key = f"probe/{uuid.uuid4().hex}"
         try:
-            self.put(key, b"probe")
+            with _translated("cannot store a probe"):
+                self._write(key, [b"probe"])  # on a nearly full disk, too: they are gone at once
             self.remove(key)
         except StorageError as error:
             return str(error)
@@ -184,11 +187,15 @@ class Artifacts:
         return f"{self._root}/{key}"
 
     def _store(self, key: str, chunks: Iterable[bytes]) -> Stored:
-        digest, size = hashlib.sha256(), 0
+        digest, size, room = hashlib.sha256(), 0, 0
 
         def seen() -> Iterator[bytes]:
-            nonlocal size
+            nonlocal size, room
             for chunk in chunks:
+                if size + len(chunk) > room:
+                    room = size + max(len(chunk), _LOOKED_AHEAD)
+                    if not self.has_room(room - size):
+                        raise StorageError(f"cannot store {key}: {NEARLY_FULL}", errno.ENOSPC)
                 digest.update(chunk)
                 size += len(chunk)
                 yield chunk

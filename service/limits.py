@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
+from service.artifacts import NEARLY_FULL
 from service.errors import Problem, problem_response
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -50,8 +51,7 @@ class BodyLimit:
             if received > limit:
                 raise Problem(413, _too_long(limit), field="body", headers={"Connection": "close"})
             if limit > MAX_BODY and not self._has_room(received):
-                detail = "the disk of the artifact store is nearly full: its operator must make room before anything is uploaded"
-                raise Problem(503, detail, headers={"Connection": "close", "Retry-After": "60"})
+                raise Problem(503, NEARLY_FULL, headers={"Connection": "close", "Retry-After": "60"})
             return message
 
         await self._app(scope, counted, send)

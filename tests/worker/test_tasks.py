@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdfsrn.config import WEIGHTS, ReconstructionConfig, SdfSrnConfig, View
+from service import artifacts
 from service.artifacts import Artifacts, job_key
 from service.jobs import Job, Jobs, connect, new_id, now
 from service.settings import Settings
@@ -134,3 +135,14 @@ def test_who_waits_for_the_store_hears_of_a_cancellation(jobs: Jobs, store: Stor
     cancelling.start()
     tasks.work(job)
     assert jobs.get(job.id).status == "cancelled" and time.monotonic() - start < 10  # type: ignore[union-attr]
+
+
+def test_a_disk_without_room_fails_the_job_at_once(jobs: Jobs, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = reconstruction(jobs, photo)
+    monkeypatch.setattr(artifacts, "SPARED", 1 << 62)
+    monkeypatch.setattr(artifacts, "SPARED_SHARE", 1.0)
+    start = time.monotonic()
+    tasks.work(job)
+    ended = jobs.get(job.id)
+    assert ended and ended.status == "failed" and "nearly full" in str(ended.error) and time.monotonic() - start < 30
+    assert not list((tasks._settings.data / "artifacts").rglob("*/1/*")), "nothing is left of what did not fit"
