@@ -75,9 +75,7 @@ def _blocks(grid: GridField, camera: Camera, slack: float) -> tuple[Tensor, Tens
     Where the coarse ray is more than `slack` above its minimum, no ray half as far away can be lowest.
     """
     size = -(-camera.size // BLOCK)
-    rays_o, rays_d = (
-        rays.reshape(1, -1, 3) for rays in pixel_rays(camera.c2w, camera.fovy_deg, camera.size, BLOCK)
-    )
+    rays_o, rays_d = (rays.reshape(1, -1, 3) for rays in pixel_rays(camera.c2w, camera.fovy_deg, camera.size, BLOCK))
     near, far, reaches = grid.ball_interval(rays_o, rays_d)
     # A ray that just misses the ball must not speak for its block: the point it is nearest at is asked, and all of a pixel's ray.
     minima = evaluate(grid, rays_o + near[..., None] * rays_d)
