@@ -82,7 +82,8 @@ async def _taken_in(request: Request, context: Context, caller: str, idempotency
         async with context.decoders.turn(caller):
             sent = {name: await run_in_threadpool(form.content, name) for name in form.files}
             picture = await context.decoders.picture(sent["image"], sent.get("mask"))
-            stored = await run_in_threadpool(context.artifacts.put, job_key(job_id, "input", "input.png"), picture)
+            del sent
+        stored = await run_in_threadpool(context.artifacts.put, job_key(job_id, "input", "input.png"), picture)
     job = Job(
         id=job_id,
         type="reconstruction",

@@ -1,11 +1,13 @@
 """Artifacts in an object store: moto's server speaks S3, over HTTP, in a process of its own."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from s3fs import S3FileSystem
 
 from service import artifacts
 from service.artifacts import Artifacts, StorageError
+from service.decoding import CHILDREN
 from service.keeper import Keeper
 from service.settings import Settings
 from tests.conftest import SMALL_TRAINING, start_stack, stop_stack
@@ -160,6 +163,16 @@ def test_s3_goes_away_under_a_service(tmp_path: Path, photo: bytes) -> None:
             plan = {**SMALL_TRAINING, "config": {**SMALL_TRAINING["config"], "epochs": 5000}}
             training = client.post("/v1/trainings", json=plan).json()["id"]
             stack.wait_for(training, lambda envelope: envelope["progress"]["phase"] == "training")
+            server.send_signal(signal.SIGSTOP)
+            with ThreadPoolExecutor() as senders:
+                taken = [senders.submit(client.post, "/v1/reconstructions", files={"image": photo}) for _ in range(2 * CHILDREN)]
+                time.sleep(2)
+                try:
+                    refused = client.post("/v1/reconstructions", files={"image": photo[:200]}, timeout=10)
+                finally:
+                    server.send_signal(signal.SIGCONT)
+            assert refused.status_code == 422, "pictures are looked at while others wait for the store"
+            assert {each.result().status_code for each in taken} == {202}
             server.terminate()
             server.wait()
             answers = [
