@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from sdfsrn.images import MAX_BYTES
@@ -62,6 +64,16 @@ def open_form(request: Request, *, max_files: int, max_fields: int) -> AbstractA
     if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
         raise Problem(415, "send the form in UTF-8: charset=utf-8, or none", field="content-type")
     return request.form(max_files=max_files, max_fields=max_fields, max_part_size=MAX_FIELD_BYTES)
+
+
+@asynccontextmanager
+async def received_body(request: Request) -> AsyncIterator[BinaryIO]:
+    """A body as a file without a name, at its start: nothing of it is left behind, whatever happens."""
+    with tempfile.TemporaryFile() as body:
+        async for chunk in request.stream():
+            await run_in_threadpool(body.write, chunk)
+        body.seek(0)
+        yield body
 
 
 def _refuse_unknown(form: FormData, known: Collection[str]) -> None:

@@ -16,8 +16,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_FORM = 42_000_000
 MAX_BODY = 1_000_000
 MAX_ARCHIVE = 2_000_000_000
-# as long as a checkpoint of networks of the default size with a training's state; larger ones are published from their job
-_LONG = re.compile(r"/v1/(reconstructions|models/[^/]+/versions)")
+_VERSIONS = re.compile(r"/v1/models/[^/]+/versions")
 
 
 class BodyLimit:
@@ -35,8 +34,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_ARCHIVE if scope["path"] == "/v1/datasets" else MAX_FORM if _LONG.fullmatch(scope["path"]) else MAX_BODY
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        limit = _limit(scope["path"], headers.get("content-type", ""))
+        declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > limit:
             await problem_response(
                 413, _too_long(limit), [{"field": "body", "message": _too_long(limit)}], {"Connection": "close"}
@@ -97,6 +97,14 @@ class Traced:
 
         with logs.about(trace=trace):
             await self._app(scope, receive, named)
+
+
+def _limit(path: str, kind: str) -> int:
+    if path == "/v1/datasets":
+        return MAX_ARCHIVE
+    # as long as a checkpoint of networks of the default size with a training's state; larger ones are published from their job
+    checkpoint = _VERSIONS.fullmatch(path) and not kind.strip().lower().startswith("application/json")
+    return MAX_FORM if checkpoint or path == "/v1/reconstructions" else MAX_BODY
 
 
 def _hostname(url: str) -> str | None:

@@ -4,7 +4,6 @@ A data set is the job that checked it: what the job made is the data set, and re
 """
 
 import hashlib
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, BinaryIO
@@ -17,7 +16,7 @@ from service.artifacts import job_key
 from service.callers import CallerOf
 from service.context import Context, ContextOf
 from service.errors import Problem
-from service.forms import open_form
+from service.forms import open_form, received_body
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import DATASET
@@ -120,9 +119,7 @@ async def _received(request: Request) -> AsyncIterator[BinaryIO]:
                 raise Problem(422, "send one file, the zip, and nothing beside it", field="archive")
             yield _zip(parts[0][1].file)
     elif kind in ZIP_TYPES:
-        with tempfile.TemporaryFile() as archive:
-            async for chunk in request.stream():
-                await run_in_threadpool(archive.write, chunk)
+        async with received_body(request) as archive:
             yield _zip(archive)
     else:
         raise Problem(415, "send the zip itself as application/zip, or as the file of multipart/form-data", field="content-type")

@@ -1,6 +1,6 @@
 """Models by name: versions out of trainings or files, aliases for versions."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from service.callers import CallerOf
 from service.context import Context, ContextOf
 from service.errors import Problem
+from service.forms import received_body
 from service.jobs import Full
 from service.models import Model
 from service.registry import EVERYBODY, Card
@@ -70,14 +71,12 @@ def get_version(name: Name, number: Number, context: ContextOf, caller: CallerOf
 async def publish_version(name: Name, request: Request, context: ContextOf, caller: CallerOf, response: Response) -> ModelVersion:
     """From the checkpoint of a training, `{"job": id}`, or from an uploaded safetensors checkpoint; the same one twice is one."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    data = await request.body()
     try:
         if kind == _OCTETS:
-            async with context.decoders.turn(caller):
-                facts = await context.decoders.checkpoint(data)
-            number = await run_in_threadpool(context.models.publish_file, name, data, facts, caller)
+            async with received_body(request) as file:
+                number = await _publish_file(context, name, file, caller)
         elif kind == "application/json":
-            source = _source(data)
+            source = _source(await request.body())
             number = await run_in_threadpool(_publish_job, context, name, source.job, caller)
         else:
             raise Problem(415, f"send application/json or {_OCTETS}", field="content-type")
@@ -143,6 +142,18 @@ def _source(data: bytes) -> VersionSource:
         return VersionSource.model_validate_json(data)
     except ValueError:
         raise Problem(422, 'expected {"job": id} of a training that succeeded', field="body") from None
+
+
+async def _publish_file(context: Context, name: str, file: BinaryIO, caller: str) -> int:
+    """A checkpoint is in memory while it has its turn, and once more while a thread stores it: not while it waits for either."""
+    async with context.decoders.turn(caller):
+        facts = await context.decoders.checkpoint(await run_in_threadpool(file.read))
+
+    def publish() -> int:
+        file.seek(0)
+        return context.models.publish_file(name, file.read(), facts, caller)
+
+    return await run_in_threadpool(publish)
 
 
 def _publish_job(context: Context, name: str, job_id: str, caller: str) -> int:

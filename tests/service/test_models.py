@@ -1,10 +1,13 @@
 """Train, publish, infer by name: the model registry over real HTTP."""
 
 import hashlib
+import http.client
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from sdfsrn.config import WEIGHTS
@@ -112,6 +115,37 @@ def test_nothing_else_is_published(stack: Stack, content: bytes, kind: str, stat
     answer = stack.client.post("/v1/models/bad/versions", content=content, headers={"Content-Type": kind})
     assert answer.status_code == status and answer.json()["errors"], answer.text
     assert stack.client.get("/v1/models/bad").status_code == 404
+
+
+def begun(stack: Stack, kind: str, length: int, sent: bytes) -> http.client.HTTPConnection:
+    """A request for a version, of which no more is sent than this."""
+    connection = http.client.HTTPConnection(stack.client.base_url.host, stack.client.base_url.port, timeout=20)
+    connection.putrequest("POST", "/v1/models/bad/versions")
+    for name, value in {"Content-Type": kind, "Content-Length": str(length)}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(sent)
+    return connection
+
+
+@pytest.mark.parametrize(("kind", "status"), [("application/json", 413), ("Application/JSON; x=y", 413), ("text/plain", 415)])
+def test_what_is_no_checkpoint_is_refused_before_it_is_sent(stack: Stack, kind: str, status: int) -> None:
+    answer = begun(stack, kind, 40_000_000, b"{").getresponse()
+    assert answer.status == status and b'"errors"' in answer.read()
+
+
+def test_a_checkpoint_is_not_in_memory_while_it_arrives(stack: Stack) -> None:
+    family = psutil.Process(stack.process.pid).children(recursive=True)
+    api = next(process for process in family if "service.serve" in process.cmdline())
+    uploads = [begun(stack, "application/octet-stream", 40_000_001, b"") for _ in range(4)]
+    before = api.memory_info().rss
+    for upload in uploads:
+        upload.send(bytes(40_000_000))
+    time.sleep(1)
+    assert api.memory_info().rss - before < 80_000_000
+    for upload in uploads:
+        upload.send(b"x")
+        assert upload.getresponse().status == 422
 
 
 @pytest.mark.parametrize("name", ["..", "A", "a/b", "%2e%2e", "a" * 65, "-a", "%00", "%0a"])
