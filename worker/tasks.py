@@ -175,7 +175,7 @@ def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
 def _publication(claim: Claim, checkpoint: Path, metrics: dict[str, Any]) -> Publication:
     """Store what is to be served by name; it is named only if the job succeeds, and swept if not."""
     job = claim.job
-    served = checkpoint.with_suffix(".served")
+    served = checkpoint.parent.with_suffix(".served")  # no artifact of the job
     Checkpoint.load(checkpoint).for_serving().save(served)
     facts = read_facts(served.read_bytes())
     name = str(job.params["publish_as"])

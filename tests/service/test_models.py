@@ -33,6 +33,8 @@ def reconstruct(client: httpx.Client, photo: bytes, model: str) -> httpx.Respons
 
 def test_a_training_is_published_and_used_by_name(stack: Stack, published: dict[str, Any], photo: bytes) -> None:
     assert published["published"] == {"name": "small", "version": 1}
+    names = {artifact["name"] for artifact in stack.client.get(published["links"]["artifacts"]).json()}
+    assert {name for name in names if "checkpoint" in name} == {"checkpoint.safetensors"}
     card = stack.client.get("/v1/models/small").json()
     assert (card["version"], card["versions"], card["shared"]) == (1, [1], True)
     version = stack.client.get("/v1/models/small/versions/1").json()
