@@ -125,7 +125,11 @@ async def _on_broker(_: Request, error: Exception) -> Response:
 
 
 async def _on_storage(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StorageError)
     _log.warning("%s", error)
+    if error.full:
+        detail = "the artifact store has no room left: its operator must make some"
+        return problem_response(503, detail, headers={"Retry-After": "60"})
     return problem_response(503, "the artifact store cannot be reached", headers={"Retry-After": "5"})
 
 

@@ -5,9 +5,13 @@ import resource
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from service import artifacts
+from service.app import create_app
 from service.artifacts import Artifacts, StorageError
+from service.settings import Settings
+from tests.conftest import Broker
 
 MEGABYTE = 1 << 20
 
@@ -54,3 +58,12 @@ def test_a_disk_that_takes_no_more_is_told_from_a_store_that_is_away(store: Arti
     with pytest.raises(StorageError) as away:
         store.put("models/x", b"1")
     assert not away.value.full
+
+
+def test_a_full_disk_is_answered_as_what_it_is(tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data=tmp_path / "data")
+    with Broker(settings), TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        monkeypatch.setattr(artifacts, "_LOOKED_AHEAD", 1 << 62)  # a picture is let in and then has no room
+        (settings.data / "artifacts").mkdir()
+        answer = client.post("/v1/reconstructions", files={"image": photo})
+    assert answer.status_code == 503 and "no room" in answer.json()["detail"] and answer.headers["retry-after"] == "60"
