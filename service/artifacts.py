@@ -23,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 _CHUNK = 1 << 20
 PROBE_HOLDS_S = 2.0
+PROBE_WITHIN_S = 5.0
 # What is left free on a local disk, in bytes and as a share of all: a broker that cannot write ends.
 SPARED, SPARED_SHARE = 512_000_000, 0.05
 NEARLY_FULL = "the disk of the artifact store is nearly full: its operator must make room before anything is stored"
@@ -70,7 +71,7 @@ class Artifacts:
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         self._probing = threading.Lock()
-        self._probed_at, self._probe_found = -math.inf, "the store was not asked yet"
+        self._probe_began, self._probed_at, self._probe_found = math.inf, -math.inf, ""
 
     def put(self, key: str, data: bytes) -> Stored:
         """Store bytes; they are on disk when this returns."""
@@ -155,14 +156,21 @@ class Artifacts:
     def probe(self) -> None:
         """Write and remove a small file; raises StorageError if the store does not work.
 
-        One at a time: what it finds holds for two seconds, and while the next one is under way.
+        One at a time: what it finds holds for two seconds, and while the next one is under way, unless that takes too long.
         """
-        if time.monotonic() - self._probed_at > PROBE_HOLDS_S and self._probing.acquire(blocking=False):
+        # of the first one there is nothing to remember yet: whoever asks meanwhile waits for it
+        wait_s = 0.0 if self._probed_at > -math.inf else PROBE_WITHIN_S
+        if self._probe_is_old() and self._probing.acquire(timeout=wait_s):
             try:
-                self._probe_found = self._probe()
-                self._probed_at = time.monotonic()
+                if self._probe_is_old():
+                    self._probe_began = time.monotonic()
+                    self._probe_found = self._probe()
+                    self._probed_at = time.monotonic()
             finally:
+                self._probe_began = math.inf
                 self._probing.release()
+        if time.monotonic() - self._probe_began >= PROBE_WITHIN_S:
+            raise StorageError(f"the store does not answer: it was asked more than {PROBE_WITHIN_S:g} s ago")
         if self._probe_found:
             raise StorageError(self._probe_found)
 
@@ -172,6 +180,9 @@ class Artifacts:
             return True
         disk = shutil.disk_usage(self._root)
         return disk.free - size >= min(SPARED, disk.total * SPARED_SHARE)
+
+    def _probe_is_old(self) -> bool:
+        return time.monotonic() - self._probed_at > PROBE_HOLDS_S
 
     def _probe(self) -> str:
         key = f"probe/{uuid.uuid4().hex}"
@@ -208,9 +219,15 @@ class Artifacts:
         if self._local:
             _write_durably(Path(self._path(key)), chunks)
             return
-        with self._fs.open(self._path(key), "wb") as target:
+        target = self._fs.open(self._path(key), "wb")
+        try:
             for chunk in chunks:
                 target.write(chunk)
+        except BaseException:
+            target.closed = True  # else what there is would be stored as the file is closed, or forgotten
+            target.discard()
+            raise
+        target.close()
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """Artifacts in an object store: moto's server speaks S3, over HTTP, in a process of its own."""
 
+import errno
+import gc
+import io
 import os
 import signal
 import socket
@@ -86,6 +89,21 @@ def test_the_store_does_in_s3_what_it_does_in_a_folder(s3: str, tmp_path: Path) 
         store.read("models/x.bin")
 
 
+def test_half_a_file_is_not_stored(s3: str) -> None:
+    class Breaking(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 0:
+                raise OSError(errno.EIO, "the source broke")
+            return super().read(size)
+
+    store = Artifacts(s3)
+    with pytest.raises(StorageError, match="the source broke") as broke:
+        store.put_stream("jobs/half/1/x", Breaking(bytes(2 << 20)))
+    assert not broke.value.full
+    gc.collect()
+    assert store.keys("half") == []
+
+
 def test_a_service_whose_artifacts_lie_in_s3(s3: str, tmp_path: Path, photo: bytes) -> None:
     stack = start_stack(tmp_path / "data", artifacts_url=s3)
     try:
@@ -150,6 +168,33 @@ def test_a_probe_is_remembered_for_a_moment(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(artifacts, "PROBE_HOLDS_S", 0.0)
     store.probe()
     assert (tmp_path / "store" / "probe").stat().st_mtime_ns > written
+
+
+def test_a_store_that_hangs_is_told_and_the_first_probe_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "PROBE_WITHIN_S", 1.0)
+    monkeypatch.setattr(artifacts, "PROBE_HOLDS_S", 0.0)
+    with _running_s3() as (url, server), ThreadPoolExecutor() as askers:
+        store = Artifacts(url)
+        server.send_signal(signal.SIGSTOP)
+        try:
+            first = [askers.submit(store.probe) for _ in range(2)]
+            time.sleep(0.3)
+        finally:
+            server.send_signal(signal.SIGCONT)
+        for asked in first:
+            asked.result()
+        server.send_signal(signal.SIGSTOP)
+        try:
+            hanging = askers.submit(store.probe)
+            time.sleep(0.2)
+            store.probe()  # what was found last holds for a while
+            time.sleep(1)
+            with pytest.raises(StorageError, match="does not answer"):
+                store.probe()
+        finally:
+            server.send_signal(signal.SIGCONT)
+        hanging.result()
+        store.probe()
 
 
 def test_s3_goes_away_under_a_service(tmp_path: Path, photo: bytes) -> None:
