@@ -9,7 +9,7 @@ import logging
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sdfsrn.checkpoint_header import FileFacts, read_facts
 from service.artifacts import Artifacts, StorageError, Stored
@@ -127,12 +127,12 @@ class Models:
         stored = self._artifacts.copy(card.source["key"], model_key(caller, name, new_id()))
         return self._publish(f"job {job_id}", name, caller, Card(**{**asdict(card), "source": dict(stored), "created_at": now()}))
 
-    def publish_file(self, name: str, data: bytes, facts: FileFacts, caller: str) -> int:
+    def publish_file(self, name: str, file: BinaryIO, facts: FileFacts, caller: str) -> int:
         """Make an uploaded file a version of a model; the same bytes are one version only."""
         if number := self._number_of(f"file {facts.digest}", name, caller):
             return number
-        stored: Stored = self._artifacts.put(model_key(caller, name, new_id()), data)
-        card = Card(facts.digest, len(data), facts.networks, dict(stored), now())
+        stored: Stored = self._artifacts.put_stream(model_key(caller, name, new_id()), file)
+        card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now())
         return self._publish(f"file {facts.digest}", name, caller, card)
 
     def _number_of(self, source: str, name: str, caller: str) -> int | None:

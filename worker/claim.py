@@ -112,11 +112,11 @@ class Claim:
         self._done.set()
         return self._insist(lambda: self._jobs.settle(self.job))
 
-    def lose(self) -> str:
+    def lose(self, why: str) -> str:
         """Let go of a job that cannot go on at present: a loss, of which a job has only so many; its status then."""
         self._done.set()
         self._thread.join()  # a later beat would say that somebody is at it
-        return self._insist(lambda: self._jobs.lose(self.job.id, self._last_beat(), self._max_attempts))
+        return self._insist(lambda: self._jobs.lose(self.job.id, self._last_beat(), self._max_attempts, why))
 
     def outwait(self, ask: Callable[[], Outcome]) -> Outcome:
         """What the store answers, asked again while it is away: raises as `check` does, and StoreAway in the end.

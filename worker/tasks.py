@@ -99,7 +99,7 @@ def _work(job: Job) -> None:
             claim.finish("cancelled")
         except StoreAway as away:
             claim.log(f"the job is given up for now: {away}", "warning")
-            _log.warning("job %s is given up for now: %s; it is %s", job.id, away, claim.lose())
+            _log.warning("job %s is given up for now: %s; it is %s", job.id, away, claim.lose(str(away)))
         except _EXPECTED as error:
             _log.info("job %s failed: %s", job.id, error)
             claim.finish("failed", error=_problem(job, error), provenance=_provenance(job))

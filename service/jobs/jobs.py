@@ -26,6 +26,7 @@ _NO_QUOTAS: Mapping[str, int] = MappingProxyType({})
 _ALIVE_S = 10
 _PAGE = 100
 LOOKED_AT = 2_000
+_ENDED = "the worker ended without a word; it may have run out of memory"
 
 
 class Conflict(Exception):
@@ -221,13 +222,12 @@ class Jobs:
             pipe.hmget(_key(job_id), "fence", "beat")
         return {job_id: (fence or "", beat or "") for job_id, (fence, beat) in zip(ids, pipe.execute(), strict=True)}
 
-    def lose(self, job_id: str, seen: tuple[str, str], max_attempts: int) -> str:
+    def lose(self, job_id: str, seen: tuple[str, str], max_attempts: int, why: str = _ENDED) -> str:
         """Requeue a job whose heartbeat is as it was `seen`, or fail it when that happened too often; the outcome."""
         error = {
             "type": "urn:sdfsrn:problem:worker-lost",
             "title": "The worker was lost",
-            "detail": f"the worker ended without a word {max_attempts} times with no newer checkpoint in between; "
-            "it may have run out of memory",
+            "detail": f"the job was lost {max_attempts} times with no newer checkpoint in between, at last because {why}",
         }
         return str(self._run("lose", job_id, *seen, *_present(), max_attempts, dump(error)))
 

@@ -145,13 +145,13 @@ def _source(data: bytes) -> VersionSource:
 
 
 async def _publish_file(context: Context, name: str, file: BinaryIO, caller: str) -> int:
-    """A checkpoint is in memory while it has its turn, and once more while a thread stores it: not while it waits for either."""
+    """A checkpoint is in memory while it has its turn, and not while it waits for it."""
     async with context.decoders.turn(caller):
         facts = await context.decoders.checkpoint(await run_in_threadpool(file.read))
 
     def publish() -> int:
         file.seek(0)
-        return context.models.publish_file(name, file.read(), facts, caller)
+        return context.models.publish_file(name, file, facts, caller)
 
     return await run_in_threadpool(publish)
 
