@@ -39,7 +39,8 @@ def recipe(quick: bool) -> dict[str, float | None]:
     ours = run_to_target(Run(config, data, DEVICE), 20 if quick else 180)
     picking = {} if quick else run_to_target(PickingRun(plain_config, data, DEVICE), 300, least_s=0)["reached"] or {}
     reached = ours["reached"] or {}
-    seconds, plain_epochs = reached.get("seconds"), json.loads(COUNT.read_text())["plain_epochs"]
+    seconds = reached.get("seconds")
+    plain_epochs = json.loads(COUNT.read_text())["plain_epochs"] if COUNT.is_file() else None
     return {
         "recipe_seconds": seconds,
         "recipe_epochs": reached.get("epochs"),
