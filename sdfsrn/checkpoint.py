@@ -30,13 +30,15 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     dataset_digest: str = ""
+    lowest_deg: float = -10.0  # elevations of the cameras it was trained from: where a picture's view is sought
+    highest_deg: float = 40.0
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def model(self, device: torch.device) -> Model:
-        """The networks with these weights, in single precision, ready to be asked."""
+        """The networks with these weights, in single precision, ready to be asked and not to be trained."""
         model = Model(self.model_config)
         model.load_state_dict({name: value.float() for name, value in self.weights.items()})
-        return model.to(device).eval()
+        return model.to(device).eval().requires_grad_(False)
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""

@@ -21,6 +21,7 @@ _FACTS = {
     "camera_distance": (1.1, 100.0),
     "fovy_deg": (1.0, 170.0),
 }
+_ELEVATIONS = {"lowest_deg": (-90.0, 90.0), "highest_deg": (-90.0, 90.0)}  # older checkpoints do not say them
 _OTHER_FACTS = {"method": str, "config": dict, "data": dict, "dataset_digest": str}
 _SIZES = {"latent_dim": (2, 1024), "hidden_dim": (16, 1024)}
 
@@ -107,11 +108,13 @@ def _check_facts(described: Any) -> None:
         numbers = {name: facts[name] for name in _FACTS}
     except (TypeError, KeyError, ValueError, RecursionError):
         raise ValueError(f"the checkpoint must say its {', '.join(_FACTS)}") from None
-    for name, (low, high) in _FACTS.items():
-        if type(numbers[name]) not in (int, float) or not low <= numbers[name] <= high:
+    numbers |= {name: facts[name] for name in _ELEVATIONS if name in facts}
+    for name, number in numbers.items():
+        low, high = (_FACTS | _ELEVATIONS)[name]
+        if type(number) not in (int, float) or not low <= number <= high:
             raise ValueError(f"the checkpoint's {name} must be a number in [{low:g}, {high:g}]")
     for name, value in facts.items():
-        if name not in _FACTS and not isinstance(value, _OTHER_FACTS.get(name, ())):
+        if name not in numbers and not isinstance(value, _OTHER_FACTS.get(name, ())):
             raise ValueError(f"the checkpoint's fact {name!r:.80} is not one of {', '.join(_OTHER_FACTS)}, or of another type")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
-from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, save_mesh
+from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
 from sdfsrn.images import Picture, crop_shares, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette
+from sdfsrn.rendering.silhouettes import evaluate, ray_minimum, soft_silhouette
 from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_picture
 from sdfsrn.training.losses import overlap_loss
 
@@ -113,7 +114,8 @@ class Reconstructor:
                 progress("turntable", 0, 1)
                 self._write_turntable(sdf, grid, camera_distance, fovy_deg, folder / "turntable.gif")
         if "sdf_grid" in config.outputs:
-            np.save(folder / "sdf_grid.npy", grid.finer(sdf, len(grid.values)).cpu().numpy())
+            values = sample_grid(partial(evaluate, sdf), len(grid.values), self.device)
+            np.save(folder / "sdf_grid.npy", values.cpu().numpy())
         metrics = {
             "input_iou": shape.input_iou,
             "input_view": {**asdict(view), "estimated": config.input_view is None},
@@ -199,10 +201,13 @@ class Reconstructor:
         return Camera(orbit_c2w(azimuth, elevation, camera_distance).to(self.device), fovy_deg, size)
 
     def estimate_view(self, grid: GridField, crop: Picture) -> View:
-        """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones."""
+        """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones.
+
+        Sought at the elevations that the model was trained at: it knows no others.
+        """
         mask = Image.fromarray(crop.mask).convert("L").resize((SEARCH_SIZE, SEARCH_SIZE), Image.Resampling.BOX)
         target = torch.from_numpy(np.asarray(mask) / np.float32(255)).to(self.device).reshape(1, -1)
-        candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in (-5.0, 15.0, 35.0)]
+        candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in self._search_elevations()]
         best = self._best_view(grid, target, candidates)
         for step_deg in (8.0, 4.0, 2.0):
             around = [
@@ -212,6 +217,13 @@ class Reconstructor:
             ]
             best = self._best_view(grid, target, around)
         return View(best.azimuth_deg % 360, best.elevation_deg)
+
+    def _search_elevations(self) -> list[float]:
+        """At most 20 degrees apart, the outer ones 5 inside the range: the finer searches go 14 further."""
+        low, high = self.checkpoint.lowest_deg, self.checkpoint.highest_deg
+        inset = min(5.0, (high - low) / 2)
+        count = 1 + max(0, math.ceil((high - low - 2 * inset) / 20))
+        return [float(elevation) for elevation in np.linspace(low + inset, high - inset, count)]
 
     def _best_view(self, grid: GridField, target: Tensor, candidates: list[View]) -> View:
         camera = self._camera(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE)

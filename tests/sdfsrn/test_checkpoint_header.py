@@ -97,6 +97,8 @@ def lengthy(header: dict[str, Any]) -> None:
         (checkpoint(facts=json.dumps({**FACTS, "fovy_deg": "50"})), "fovy_deg must be"),
         (checkpoint(facts=json.dumps({**FACTS, "temperature": float("nan")})), "temperature must be"),
         (checkpoint(facts=json.dumps({**FACTS, "config": []})), "fact 'config'"),
+        (checkpoint(facts=json.dumps({**FACTS, "highest_deg": 91.0})), "highest_deg must be"),
+        (checkpoint(facts=json.dumps({**FACTS, "lowest_deg": "low"})), "lowest_deg must be"),
         (checkpoint(facts=json.dumps({**FACTS, "extra": 1})), "fact 'extra'"),
         (checkpoint() + b"more", "fill the file"),
         (checkpoint()[:-4], "fill the file"),

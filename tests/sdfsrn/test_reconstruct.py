@@ -54,6 +54,11 @@ def test_writes_what_was_asked_and_result_json_agrees(model: Reconstructor, pict
     assert mesh.volume > 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["scale"] == "unknown"
+    axis = torch.linspace(-result["grid_bound"], result["grid_bound"], 64)
+    nodes = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+    at = (torch.tensor([10, 32, 20, 30]), torch.tensor([20, 32, 40, 31]), torch.tensor([30, 32, 30, 33]))
+    field = model.model.sdf(torch.tensor(result["latent"])[None])(nodes[at][None])[0]
+    assert np.load(tmp_path / "sdf_grid.npy")[at] == pytest.approx(field.detach().numpy(), abs=1e-5), "the field itself"
     for i, view in enumerate(result["views"]):
         # a client's own check: every vertex of the mesh, projected with K and c2w, falls into the silhouette's box and fills it
         pose, k = np.array(view["c2w"]), np.array(view["K"])
@@ -62,6 +67,19 @@ def test_writes_what_was_asked_and_result_json_agrees(model: Reconstructor, pict
         y, x = np.nonzero(np.asarray(Image.open(tmp_path / f"silhouette_{i:03d}.png")) > 127)
         assert np.abs(pixel.min(axis=0) - [x.min(), y.min()]).max() < 1.6
         assert np.abs(pixel.max(axis=0) - [x.max() + 1, y.max() + 1]).max() < 1.6
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sought"),
+    [(-10.0, 40.0, [-5.0, 15.0, 35.0]), (50.0, 80.0, [55.0, 75.0]), (30.0, 30.0, [30.0]), (-90.0, 90.0, None)],
+)
+def test_views_are_sought_where_the_model_was_trained(
+    model: Reconstructor, low: float, high: float, sought: list[float] | None
+) -> None:
+    trained = dataclasses.replace(model.checkpoint, lowest_deg=low, highest_deg=high)
+    found = Reconstructor(trained, torch.device("cpu"))._search_elevations()
+    assert sought is None or found == sought
+    assert max(np.diff([low, *found, high])) <= 20, "no elevation is further than half of this from one that is tried"
 
 
 @pytest.mark.parametrize(("distance", "fovy_deg"), [(100.0, 50.0), (20.0, 90.0), (2.5, 50.0)])
