@@ -95,9 +95,10 @@ class SdfSrnConfig:
     bound_weight: float = setting(
         0.2, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3
     )
-    centre_weight: float = setting(
-        0.5,
-        "weight of the squared distance of an object's centre of mass from the origin; 0 if yours are not centred",
+    centre_weight: float | None = setting(
+        None,
+        "weight of the squared distance of an object's centre of mass from the origin; default: 2 for synthetic families "
+        "that are centred so, 0 for wedges, L-blocks and your own pictures",
         low=0.0,
         high=1e3,
     )

@@ -16,6 +16,7 @@ from sdfsrn.geometry.primitives import Primitives
 from sdfsrn.tensor_files import read_tensors
 
 FORMAT = "sdfsrn-views-1"
+CENTRED = {"sphere", "box", "ellipsoid"}  # of the other families the bounds are, not the mass
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Dataset:
         end = self.first[count] if count < len(self) else len(self.views)
         shapes = self.shapes[:count] if self.shapes is not None else None
         return Dataset(self.views[:end], self.first[:count], self.names[:count], shapes, self.description)
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether every object's centre of mass is known to lie at the origin."""
+        return self.shapes is not None and set(self.names) <= CENTRED
 
     @property
     def first_views(self) -> TrainingViews:

@@ -20,6 +20,10 @@ def unit_sphere_interval(
 
 
 def points_in_ball(batch: int, n_points: int, generator: torch.Generator) -> Float[Tensor, "batch n_points 3"]:
-    """Uniform in the unit ball, on the CPU."""
-    direction = torch.nn.functional.normalize(torch.randn(batch, n_points, 3, generator=generator), dim=-1)
-    return direction * torch.rand(batch, n_points, 1, generator=generator).pow(1 / 3)
+    """Uniform in the unit ball, on the CPU; every second point is the one before it mirrored in the origin.
+
+    So the mean over what is the same on both sides of the origin is the origin itself, however few points there are.
+    """
+    direction = torch.nn.functional.normalize(torch.randn(batch, n_points // 2, 3, generator=generator), dim=-1)
+    points = direction * torch.rand(batch, n_points // 2, 1, generator=generator).pow(1 / 3)
+    return torch.stack([points, -points], dim=2).flatten(1, 2)

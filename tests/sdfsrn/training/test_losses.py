@@ -55,6 +55,14 @@ def test_centre_loss_is_the_squared_way_to_the_centre_of_mass() -> None:
     assert centre_loss(torch.ones(1, 200_000), points).item() < 1e-4, "an empty field has no centre to move"
 
 
+def test_centre_loss_of_few_points_prefers_no_size() -> None:
+    points = torch.rand(4000, 256, 3, generator=torch.Generator().manual_seed(2)) * 1.6 - 0.8
+    for radius in (0.2, 0.4):
+        assert centre_loss(ball(radius)(points), points).item() == pytest.approx(0, abs=3e-4)
+    paired = points_in_ball(1, 64, torch.Generator().manual_seed(3))
+    assert centre_loss(ball(0.4)(paired), paired).item() == pytest.approx(0, abs=1e-12), "nor any noise where all is even"
+
+
 def test_points_in_ball_fill_it_evenly() -> None:
     radius = points_in_ball(1, 100_000, torch.Generator().manual_seed(1))[0].norm(dim=-1)
     assert radius.max() <= 1

@@ -8,6 +8,7 @@ import torch
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.checkpoint_header import read_facts
+from sdfsrn.config import Family, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
@@ -66,6 +67,21 @@ def test_another_seed_draws_other_rays() -> None:
         run = Run(dataclasses.replace(TINY_CONFIG, seed=seed), synthetic_dataset(TINY_DATA), torch.device("cpu"))
         draws.append(torch.rand(4, generator=run._generator(3, 1)))
     assert not torch.equal(*draws)
+
+
+def test_the_averaged_weights_are_values_and_no_graph() -> None:
+    run = Run(TINY_CONFIG, synthetic_dataset(TINY_DATA), torch.device("cpu"))
+    run.train_epoch()
+    assert all(weight.is_leaf and not weight.requires_grad for weight in run.averaged.parameters())
+
+
+@pytest.mark.parametrize(
+    ("families", "given", "weight"), [(("box",), None, 2.0), (("box", "wedge"), None, 0.0), (("wedge",), 0.7, 0.7)]
+)
+def test_objects_are_said_to_be_centred_where_they_are(families: tuple[Family, ...], given: float | None, weight: float) -> None:
+    config = dataclasses.replace(TINY_CONFIG, centre_weight=given)
+    run = Run(config, synthetic_dataset(SyntheticData(n_shapes=2, families=families)), torch.device("cpu"))
+    assert run.centre_weight == weight
 
 
 def test_a_field_that_became_empty_is_reported_at_the_next_look(tiny_training: TinyTraining) -> None:
