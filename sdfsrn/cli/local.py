@@ -1,5 +1,6 @@
 """Commands that work here, without a service: train, evaluate, and the default model's weights."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -28,16 +29,30 @@ def train(
     ] = None,
     n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = 50,
     data_seed: Annotated[int, typer.Option(min=0, help="seed of shapes, colours, light and cameras")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over all pictures")] = 300,
-    seed: Annotated[int, typer.Option(help="seed of the training")] = 0,
+    config: Annotated[str, typer.Option(help='JSON as in the HTTP contract: {"epochs": 100, "n_rays": 256}')] = "{}",
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu")] = "auto",
 ) -> None:
     """Train Mini SDF-SRN here, without a service, on your own pictures or synthetic ones.
 
     Goes on from a checkpoint of the same run in `out`.
     """
+    try:
+        chosen = _configured(config)
+    except ValueError as error:
+        raise refused(error) from error
     data = SyntheticData(n_shapes=n_shapes, seed=data_seed) if archive is None else _captured(archive, out)
-    console.print_json(json.dumps(_train(SdfSrnConfig(epochs=epochs, seed=seed), data, out, device)))
+    console.print_json(json.dumps(_train(chosen, data, out, device)))
+
+
+def _configured(text: str) -> SdfSrnConfig:
+    known = [spec.name for spec in dataclasses.fields(SdfSrnConfig)]
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--config is no JSON: {error}") from error
+    if not isinstance(given, dict) or set(given) - set(known):
+        raise ValueError(f"--config must be a JSON object of some of {', '.join(known)}, got {text}")
+    return SdfSrnConfig(**given)
 
 
 def _captured(archive: Path, out: Path) -> Path:
