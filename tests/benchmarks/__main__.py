@@ -61,24 +61,31 @@ def main() -> None:
         start = time.monotonic()
         result["figures"] |= measure()
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+        if not options.only:  # a part must not pass for the whole
+            path = write(result)
     print(table(result))
-    if not options.only:  # a part must not pass for the whole
-        write(result)
+    if not options.only:
+        print(path)
+        if not options.quick:
+            show(result)
 
 
-def write(result: dict[str, Any]) -> None:
-    """Both files, and the README's table after a measurement that was not quick."""
+def write(result: dict[str, Any]) -> Path:
+    """Both files, of what is known so far: what breaks off loses nothing."""
     stamp = datetime.now(UTC).date().isoformat()
     cores, cpu = result["machine"]["cores"], result["machine"]["cpu"].split()[0].lower()
     path = RESULTS / f"{stamp}-{cpu}-{cores}-cores{'-quick' if result['quick'] else ''}.json"
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".md").write_text(table(result))
-    print(path)
-    if not result["quick"]:
-        readme = ROOT / "README.md"
-        before, after = readme.read_text().split(BEGIN)[0], readme.read_text().split(END)[1]
-        readme.write_text(f"{before}{BEGIN}\n{table(result)}{END}{after}")
+    return path
+
+
+def show(result: dict[str, Any]) -> None:
+    """Renew the README's table."""
+    readme = ROOT / "README.md"
+    before, after = readme.read_text().split(BEGIN)[0], readme.read_text().split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{table(result)}{END}{after}")
 
 
 def table(result: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from sdfsrn.device import pick_device
+from service import lifeline
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -32,6 +33,12 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def prepare() -> None:
+    """Begin a process of a pool that has one per core."""
+    lifeline.end_with_parent()
+    torch.set_num_threads(1)
 
 
 def commit() -> str:

@@ -17,8 +17,7 @@ from sdfsrn.evaluation.protocol import encode, evaluate_model
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.sdf_srn import Run
-from service import lifeline
-from tests.benchmarks.machine import DEVICE
+from tests.benchmarks.machine import DEVICE, prepare
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,13 @@ def train_all(variants: Sequence[Variant]) -> list[dict[str, Any] | None]:
     """Each variant's report, or None where the training collapsed."""
     found: dict[int, dict[str, Any] | None] = {}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_prepare) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=prepare) as pool:
         waiting = {pool.submit(_train, variant): i for i, variant in enumerate(variants)}
         for done in as_completed(waiting):
             i = waiting[done]
             found[i] = report = done.result()
             print(f"  {len(found)}/{len(variants)} {variants[i].name}, seed {variants[i].seed}: {_outcome(report)}", flush=True)
     return [found[i] for i in range(len(variants))]
-
-
-def _prepare() -> None:
-    lifeline.end_with_parent()
-    torch.set_num_threads(1)
 
 
 def _outcome(report: dict[str, Any] | None) -> str:

@@ -1,18 +1,26 @@
-"""Speed may not change what is computed: the fast step against the plain one, on the served model and its data."""
+"""Speed may not change what is computed: the fast step and picture against the plain ones, on the served model and its data."""
+
+from typing import Any
 
 import pytest
 import torch
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
+from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData, View
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
+from sdfsrn.images import Picture
 from sdfsrn.networks.model import Model
+from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.rendering.silhouettes import pick_minimum, stratified
+from sdfsrn.rendering.views import minimum_picture
 from sdfsrn.training.sdf_srn import Run
+from tests.benchmarks.plain import CountingRun, Float32Run, PlainRun
+from tests.sdfsrn.rendering.plain import dense_minimum
 
 DATA = SyntheticData(n_shapes=6, seed=1_700_000)
+SERVED_TOLERANCE = 5e-4  # share of pixels on the other side of the outline
 TOLERANCE = 0.009  # scene units: a quarter of a pixel at the object's centre
 
 
@@ -38,19 +46,48 @@ def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model) ->
     assert excess.mean() < TOLERANCE / 20
 
 
-def test_a_fast_step_goes_where_the_plain_one_goes(model: Model) -> None:
-    """The gradient of all weights, with everything fast and with everything in single precision."""
-    data, config = synthetic_dataset(DATA), SdfSrnConfig(batch_size=6, hidden_dim=128)
-    gradients = []
-    for dtype in (torch.float32, torch.bfloat16):
-        run = Run(config, data, torch.device("cpu"))
+def test_a_fast_step_goes_where_the_one_in_single_precision_goes(model: Model) -> None:
+    for name, (exact, fast) in _gradients(model, (Float32Run, BFloat16Run)).items():
+        cosine = torch.nn.functional.cosine_similarity(exact.flatten(), fast.flatten(), dim=0)
+        assert cosine > 0.97, f"{name}: {cosine:.4f}"
+        assert 0.8 < fast.norm() / exact.norm() < 1.25, name
+
+
+def test_the_picked_sample_alone_has_the_gradient_of_all_samples_in_the_graph(model: Model) -> None:
+    for name, (plain, picked) in _gradients(model, (PlainRun, CountingRun)).items():
+        torch.testing.assert_close(picked, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()), msg=name)
+
+
+def _gradients(model: Model, runs: tuple[type[Run], type[Run]]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Of all weights, after one step of both kinds of training."""
+    data, config, found = synthetic_dataset(DATA), SdfSrnConfig(batch_size=6), []
+    for kind in runs:
+        run = kind(config, data, torch.device("cpu"))
         run.model.load_state_dict(model.state_dict())
-        run.fast_dtype = dtype
         run.optimizers = ()
         run._train_step(torch.arange(6), 0)
-        gradients.append({name: parameter.grad.clone() for name, parameter in run.model.named_parameters()})  # type: ignore[union-attr]
-    for name, plain in gradients[0].items():
-        fast = gradients[1][name]
-        cosine = torch.nn.functional.cosine_similarity(plain.flatten(), fast.flatten(), dim=0)
-        assert cosine > 0.97, f"{name}: {cosine:.4f}"
-        assert 0.7 < fast.norm() / plain.norm() < 1.4, name
+        found.append({name: parameter.grad for name, parameter in run.model.named_parameters() if parameter.grad is not None})
+    return {name: (value, found[1][name]) for name, value in found[0].items()}
+
+
+class BFloat16Run(Run):
+    """As on a machine that multiplies it natively."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.fast_dtype = torch.bfloat16
+
+
+def test_served_silhouettes_are_those_of_the_plain_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that makes serving quick at once, against the served field on dense samples of every ray."""
+    monkeypatch.setattr("sdfsrn.reconstruct.fast_dtype", lambda device: torch.bfloat16)
+    served, views, wrong = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu"), synthetic_dataset(DATA).views, []
+    size = 128
+    for i in range(0, len(views), 2):
+        picture = Picture(views.images[i].permute(1, 2, 0).numpy(), views.masks[i].numpy())
+        sdf, grid = served._field(served.encode(picture))
+        camera = served._camera([View(60.0 * i + 10, 20.0)], 2.5, 50.0, size)
+        parts = zip(*(rays.split(4096, dim=1) for rays in camera.rays()), strict=True)
+        exact = torch.cat([dense_minimum(sdf, *rays, 128) for rays in parts], dim=1).reshape(1, size, size)
+        wrong.append(((minimum_picture(sdf, grid, camera) < 0) != (exact < 0)).float().mean())
+    assert torch.stack(wrong).max() < SERVED_TOLERANCE
