@@ -41,10 +41,11 @@ def recipe_quality() -> dict[str, Any]:
         for name in dict.fromkeys(variant.name for variant in variants)
     }
     collapses = sum(report is None or report["n_failures"] > 0 for report in of["recipe"])
-    recipe = of["recipe"] = of["recipe"][: len(SEEDS)]
+    recipe, plain = of["recipe"][: len(SEEDS)], counted().get("evaluation")
+    of["recipe"] = recipe
     return {
         **{f"novel_iou_{name}": _mean_novel(own) for name, own in of.items()},
-        "novel_iou_plain": _novel(counted().get("evaluation")),
+        "novel_iou_plain": _novel(plain) if plain else None,  # not counted is not bad
         "novel_iou_recipe_spread": float(np.ptp([_novel(report) for report in recipe])),
         **{f"novel_iou_recipe_{family}": _mean_novel(recipe, family) for family in ("sphere", "box", "ellipsoid")},
         "recipe_silhouette_loss": float(np.mean([report["silhouette_loss"] if report else 1 for report in recipe])),
