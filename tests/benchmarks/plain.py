@@ -7,6 +7,7 @@ count: half an hour, once.
 
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -103,8 +104,8 @@ def best_rates() -> tuple[dict[str, float], list[dict[str, Any]]]:
         for trial, epochs in zip(tried, pool.map(_epochs_to_target, tried), strict=True):
             trial["epochs"] = epochs
             print(trial, flush=True)
-    of = {name: [trial for trial in tried if trial["opponent"] == name and trial["epochs"]] for name in rays}
-    return {name: min(trials, key=lambda trial: trial["epochs"])["rate"] for name, trials in of.items()}, tried
+    of = {name: [trial for trial in tried if trial["opponent"] == name] for name in rays}
+    return {name: min(trials, key=lambda trial: trial["epochs"] or math.inf)["rate"] for name, trials in of.items()}, tried
 
 
 def _epochs_to_target(trial: dict[str, Any]) -> int | None:
