@@ -45,7 +45,8 @@ class TrainingViews:
         """SHA-256 of everything that training sees."""
         digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}".encode())
         for part in (self.images, self.masks, self.c2w):
-            digest.update(part.contiguous().numpy().data)
+            for some in part.split(512):
+                digest.update(some.contiguous().numpy().data)
         return "sha-256:" + digest.hexdigest()
 
     def mean_mask_radius(self) -> float:
@@ -73,6 +74,6 @@ def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int
     straight = torch.eye(4)[None]
     straight[0, 2, 3] = 1.0  # any camera that looks at the origin: pixels at one distance from the axis are at one angle
     _, rays_d = pixel_rays(straight, views.fovy_deg, views.size)
-    cosines, order = rays_d[0, :, 2].neg().sort(descending=True, stable=True)
+    cosines, order = rays_d[0, :, 2].sort(stable=True)  # the camera looks along -z
     distances = torch.linalg.vector_norm(views.c2w[:, :3, 3], dim=-1)
-    return order, (cosines[None] > (1 - distances.square().reciprocal()).sqrt()[:, None]).sum(dim=1)
+    return order, torch.searchsorted(cosines, -(1 - distances.square().reciprocal()).sqrt())

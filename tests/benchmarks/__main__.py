@@ -41,9 +41,9 @@ def main() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     photos = Path(os.environ.get("SDFSRN_TEST_DATA", ROOT.parent / "shared" / "data")) / "post_images"
     groups: dict[str, Callable[[], dict[str, Any]]] = {
-        "pictures": speed.pictures,
-        "render128": speed.render128,
-        "scale": speed.scale,
+        "pictures": lambda: speed.pictures(10 if options.quick else 30),
+        "render128": lambda: speed.render128(2 if options.quick else 5),
+        "scale": lambda: speed.scale(60 if options.quick else 200),
         "latency": lambda: latency.latency(20 if options.quick else 100),
         "recipe": lambda: speed.recipe(options.quick),
         "default": lambda: quality.default_quality(9 if options.quick else 300),

@@ -99,7 +99,9 @@ class PickingRun(CountingRun):
 def best_rates() -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Opponent -> the rate with the fewest epochs to the target, and all that was tried, one training per core at a time."""
     rays = {"plain": MANY_RAYS, "picking": SdfSrnConfig().n_rays}
-    tried = [{"opponent": name, "n_rays": count, "rate": rate} for name, count in rays.items() for rate in RATES]
+    tried: list[dict[str, Any]] = [
+        {"opponent": name, "n_rays": count, "rate": rate} for name, count in rays.items() for rate in RATES
+    ]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"), initializer=prepare) as pool:
         for trial, epochs in zip(tried, pool.map(_epochs_to_target, tried), strict=True):
             trial["epochs"] = epochs

@@ -33,8 +33,8 @@ def recipe(quick: bool) -> dict[str, float | None]:
     The plain recipe takes half an hour: an epoch is measured here, how many it takes was counted once.
     """
     data, config, known = synthetic_dataset(SyntheticData()), SdfSrnConfig(), counted()
-    plain_epoch_s = _epoch_s(PlainRun(config, data, DEVICE), 1)
-    epoch_s = _epoch_s(Run(config, data, DEVICE), 5)
+    plain_epoch_s = _epoch_s(PlainRun(config, data, DEVICE), 3 if quick else 10)
+    epoch_s = _epoch_s(Run(config, data, DEVICE), 25)
     ours = run_to_target(Run(config, data, DEVICE), 20 if quick else 180)
     picking = {} if quick or not known else _picking(dataclasses.replace(config, learning_rate=known["rates"]["picking"]), data)
     reached = ours["reached"] or {}
@@ -57,12 +57,23 @@ def _picking(config: SdfSrnConfig, data: Dataset) -> dict[str, float]:
     return run_to_target(PickingRun(config, data, DEVICE), 600, least_s=0)["reached"] or {}
 
 
-def _epoch_s(run: Run, epochs: int) -> float:
-    run._train_step(torch.arange(run.config.batch_size), 0)  # what a first step allocates is no epoch's
-    return median_s(run.train_epoch, epochs, 0)
+def _epoch_s(run: Run, steps: int) -> float:
+    return _step_s(run, steps) * run.steps_per_epoch
 
 
-def _measured(work: Callable[[], object], pipe: Any) -> None:
+def _step_s(run: Run, steps: int) -> float:
+    """The median time of a training step on random pictures."""
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        run._train_step(torch.randperm(len(run.views), generator=generator)[: run.config.batch_size], run.step)
+        run._average()
+        run.step += 1
+
+    return median_s(step, steps)
+
+
+def _measured(work: Callable[[], object], runs: int, pipe: Any) -> None:
     if DEVICE.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -73,7 +84,7 @@ def _measured(work: Callable[[], object], pipe: Any) -> None:
         before = _status_bytes("VmRSS")
         work()
         extra = _status_bytes("VmHWM") - before
-    pipe.send((extra, median_s(work, 5)))
+    pipe.send((extra, median_s(work, runs)))
 
 
 def _status_bytes(name: str) -> int:
@@ -81,7 +92,7 @@ def _status_bytes(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def _render(kind: str, pipe: Any) -> None:
+def _render(kind: str, runs: int, pipe: Any) -> None:
     """One picture of 128 x 128 and its gradients, in a process of its own so that its peak memory is its own."""
     torch.manual_seed(0)
     model = Model(ModelConfig()).to(DEVICE)
@@ -101,7 +112,7 @@ def _render(kind: str, pipe: Any) -> None:
         soft_silhouette(minima, 0.02).mean().backward()
 
     model.sdf(latent)(torch.rand(1, 64, 3, device=DEVICE)).sum().backward()  # what a first call allocates is nobody's
-    _measured({"plain": plain, "ours": ours}[kind], pipe)
+    _measured({"plain": plain, "ours": ours}[kind], runs, pipe)
 
 
 def _in_own_process(target: Callable[..., None], *args: Any) -> Any:
@@ -114,9 +125,9 @@ def _in_own_process(target: Callable[..., None], *args: Any) -> Any:
     return found
 
 
-def render128() -> dict[str, float | None]:
+def render128(runs: int) -> dict[str, float | None]:
     """Peak extra memory and time of one differentiable render, plain over ours."""
-    plain, ours = (_in_own_process(_render, kind) for kind in ("plain", "ours"))
+    plain, ours = (_in_own_process(_render, kind, runs) for kind in ("plain", "ours"))
     return {
         "render128_memory_ratio": plain[0] / ours[0],
         "render128_time_ratio": plain[1] / ours[1],
@@ -125,10 +136,10 @@ def render128() -> dict[str, float | None]:
     }
 
 
-def pictures() -> dict[str, float | None]:
-    """Six silhouettes of 256 x 256 and a mesh at 128^3, the model warm, the median of thirty shapes."""
+def pictures(n_shapes: int) -> dict[str, float | None]:
+    """Six silhouettes of 256 x 256 and a mesh at 128^3, the model warm, the median of so many shapes."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors")
-    views = synthetic_dataset(SyntheticData(n_shapes=30, seed=3_000_000)).views
+    views = synthetic_dataset(SyntheticData(n_shapes=n_shapes, seed=3_000_000)).views
     given = [Picture(image.permute(1, 2, 0).numpy(), mask.numpy()) for image, mask in zip(views.images, views.masks, strict=True)]
     camera = served._camera(list(ring(6, 20.0)), 2.5, 50.0, 256)
     each, latents = cycle(given), cycle([served.encode(picture) for picture in given])
@@ -143,22 +154,13 @@ def pictures() -> dict[str, float | None]:
     }
 
 
-def _scaled(n_shapes: int, pipe: Any) -> None:
-    torch.set_num_threads(2)
-    data = synthetic_dataset(SyntheticData(n_shapes=n_shapes))
-    run = Run(SdfSrnConfig(), data, DEVICE)
-    generator = torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        run._train_step(torch.randperm(n_shapes, generator=generator)[: run.config.batch_size], run.step)
-        run._average()
-        run.step += 1
-
-    seconds = median_s(step, 200, 10)
+def _scaled(n_shapes: int, steps: int, pipe: Any) -> None:
+    run = Run(SdfSrnConfig(), synthetic_dataset(SyntheticData(n_shapes=n_shapes)), DEVICE)
+    seconds = _step_s(run, steps)
     pipe.send((seconds / run.config.batch_size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
 
 
-def scale() -> dict[str, float | None]:
+def scale(steps: int) -> dict[str, float | None]:
     """Time per training sample and memory, 5,000 shapes against 50."""
-    few, many = (_in_own_process(_scaled, count) for count in (50, 5_000))
+    few, many = (_in_own_process(_scaled, count, steps) for count in (50, 5_000))
     return {"scale_time_ratio": many[0] / few[0], "scale_memory_mb": many[1] - few[1]}

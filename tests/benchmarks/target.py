@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sdfsrn.data.views import TrainingViews
 from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.training.sdf_srn import Run
 
 TARGET = 0.005
 LOOK_EVERY = 5  # epochs
-FEW = 5  # pictures that must be nearly good before all are looked at
+AT_ONCE = 5  # pictures
 
 
 def run_to_target(
@@ -21,18 +20,26 @@ def run_to_target(
     while run.epoch < run.config.epochs and seconds < limit_s and (reached is None or seconds < least_s):
         start = time.perf_counter()
         run.train_epoch()
-        seconds += time.perf_counter() - start
-        if run.epoch % LOOK_EVERY == 0 or run.epoch == run.config.epochs:
-            loss, wrong = _fit(run, run.views[:FEW])
-            if max(loss, wrong) <= 1.5 * TARGET:  # a look at all of them takes as long as many epochs
-                loss, wrong = _fit(run, run.views)
-            tell(f"epoch {run.epoch}, {seconds:.0f} s: loss {loss:.4f}, wrong pixels {wrong:.4f}")
-            if reached is None and max(loss, wrong) <= TARGET:
+        epoch_s = time.perf_counter() - start
+        seconds += epoch_s
+        if reached is None and (run.epoch % LOOK_EVERY == 0 or run.epoch == run.config.epochs):
+            if is_at_target(run):
                 reached = {"seconds": seconds, "epochs": run.epoch}
-            if seconds <= 60:
-                at_60 = wrong
+            tell(f"epoch {run.epoch}, {seconds:.0f} s: {'at the target' if reached else 'not yet at the target'}")
+        if at_60 is None and seconds + epoch_s > 60:
+            at_60 = training_fit(run.averaged, run.views, encode(run.averaged, run.views), run.config.temperature)[1]
     return {"reached": reached, "wrong_pixels_60s": at_60}
 
 
-def _fit(run: Run, views: TrainingViews) -> tuple[float, float]:
-    return training_fit(run.averaged, views, encode(run.averaged, views), run.config.temperature)[:2]
+def is_at_target(run: Run) -> bool:
+    """Whether both means over all pictures are; no further ones are looked at once their sum alone is too large."""
+    latents = encode(run.averaged, run.views)
+    loss, wrong, count = 0.0, 0.0, len(run.views)
+    for first in range(0, count, AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        part_loss, part_wrong, _ = training_fit(run.averaged, run.views[part], latents[part], run.config.temperature)
+        share = len(latents[part]) / count
+        loss, wrong = loss + part_loss * share, wrong + part_wrong * share
+        if max(loss, wrong) > TARGET:
+            return False
+    return True
