@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
@@ -45,7 +46,7 @@ class TrainingViews:
         """SHA-256 of everything that training sees."""
         digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}".encode())
         for part in (self.images, self.masks, self.c2w):
-            for some in part.split(512):
+            for some in part.split(64):
                 digest.update(some.contiguous().numpy().data)
         return "sha-256:" + digest.hexdigest()
 
@@ -54,19 +55,24 @@ class TrainingViews:
 
         For a disc this is its radius; empty masks do not count.
         """
-        axis = (torch.arange(self.size) + 0.5) / self.size
-        y, x = torch.meshgrid(axis, axis, indexing="ij")
-        moments = torch.stack([torch.ones_like(x), x, y, x.square() + y.square()], dim=-1).reshape(-1, 4).double()
-        sums = torch.cat([masks.flatten(1).double() @ moments for masks in self.masks.split(512)])
-        sums = sums[sums[:, 0] > 0]
-        _, mean_x, mean_y, square = (sums / sums[:, :1]).unbind(-1)
-        return float((2 * (square - mean_x.square() - mean_y.square())).sqrt().mean())
+        axis = (np.arange(self.size) + 0.5) / self.size
+        columns, rows = np.empty((2, len(self), self.size))
+        for i, mask in enumerate(self.masks.numpy()):
+            columns[i], rows[i] = mask.sum(axis=0), mask.sum(axis=1)
+        columns, rows = columns[columns.any(axis=1)], rows[rows.any(axis=1)]
+        count = columns.sum(axis=1)
+        square = (columns + rows) @ np.square(axis) / count
+        spread = square - np.square(columns @ axis / count) - np.square(rows @ axis / count)
+        return float(np.sqrt(2 * spread).mean())
 
 
 def outline_bands(masks: Bool[Tensor, "n size size"], width: int) -> Bool[Tensor, "n size size"]:
     """The pixels that have both object and background within `width` pixels."""
-    parts = (torch.stack([some, ~some], dim=1).half() for some in masks.split(512))
-    return torch.cat([max_pool2d(both, 2 * width + 1, stride=1, padding=width).amin(dim=1) > 0 for both in parts])
+    bands = torch.empty_like(masks)
+    for some, band in zip(masks.split(64), bands.split(64), strict=True):
+        both = torch.stack([some, ~some], dim=1).half()
+        band.copy_(max_pool2d(both, 2 * width + 1, stride=1, padding=width).amin(dim=1) > 0)
+    return bands
 
 
 def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int64[Tensor, " n"]]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import multiprocessing
-import resource
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
@@ -33,7 +32,7 @@ def recipe(quick: bool) -> dict[str, float | None]:
     The plain recipe takes half an hour: an epoch is measured here, how many it takes was counted once.
     """
     data, config, known = synthetic_dataset(SyntheticData()), SdfSrnConfig(), counted()
-    plain_epoch_s = _epoch_s(PlainRun(config, data, DEVICE), 3 if quick else 10)
+    plain_epoch_s = _epoch_s(PlainRun(config, data, DEVICE), 2 if quick else 10)
     epoch_s = _epoch_s(Run(config, data, DEVICE), 25)
     ours = run_to_target(Run(config, data, DEVICE), 20 if quick else 180)
     picking = {} if quick or not known else _picking(dataclasses.replace(config, learning_rate=known["rates"]["picking"]), data)
@@ -157,7 +156,7 @@ def pictures(n_shapes: int) -> dict[str, float | None]:
 def _scaled(n_shapes: int, steps: int, pipe: Any) -> None:
     run = Run(SdfSrnConfig(), synthetic_dataset(SyntheticData(n_shapes=n_shapes)), DEVICE)
     seconds = _step_s(run, steps)
-    pipe.send((seconds / run.config.batch_size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
+    pipe.send((seconds / run.config.batch_size, _status_bytes("VmHWM") / 2**20))  # getrusage's begins with the parent's
 
 
 def scale(steps: int) -> dict[str, float | None]:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.training.sdf_srn import Run
 
@@ -32,12 +34,17 @@ def run_to_target(
 
 
 def is_at_target(run: Run) -> bool:
-    """Whether both means over all pictures are; no further ones are looked at once their sum alone is too large."""
-    latents = encode(run.averaged, run.views)
-    loss, wrong, count = 0.0, 0.0, len(run.views)
+    """Whether both means over all pictures are; searched in low precision first, which is quicker and refuses most."""
+    return all(_is_at_target(run, dtype) for dtype in dict.fromkeys((run.fast_dtype, torch.float32)))
+
+
+def _is_at_target(run: Run, search_dtype: torch.dtype) -> bool:
+    """No further pictures are looked at once the sum of those seen is too large."""
+    latents, temperature, count = encode(run.averaged, run.views), run.config.temperature, len(run.views)
+    loss, wrong = 0.0, 0.0
     for first in range(0, count, AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        part_loss, part_wrong, _ = training_fit(run.averaged, run.views[part], latents[part], run.config.temperature)
+        part_loss, part_wrong, _ = training_fit(run.averaged, run.views[part], latents[part], temperature, search_dtype)
         share = len(latents[part]) / count
         loss, wrong = loss + part_loss * share, wrong + part_wrong * share
         if max(loss, wrong) > TARGET:
