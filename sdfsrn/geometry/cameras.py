@@ -27,27 +27,27 @@ def orbit_c2w(
 
 
 def pixel_rays(
-    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int, block: int = 1
+    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int
 ) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:
-    """Origins and unit directions of the rays through the pixel centres of a square picture, row by row from the top left.
-
-    Of `block` x `block` pixels each, the last of which may reach beyond the picture, one ray through the block's centre.
-    """
-    rays_d = _pixel_directions(c2w, fovy_deg, size, block) @ c2w[:, :3, :3].transpose(1, 2)
+    """Origins and unit directions of the rays through the pixel centres of a square picture, row by row from the top left."""
+    rays_d = _pixel_directions(c2w, fovy_deg, size, 1) @ c2w[:, :3, :3].transpose(1, 2)
     rays_o = c2w[:, None, :3, 3].expand_as(rays_d)
     return rays_o, rays_d
 
 
 def chosen_rays(
-    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int, chosen: Bool[Tensor, "batch size size"]
+    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int, chosen: Bool[Tensor, "batch blocks blocks"], block: int = 1
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """The rays of some pixels only, in the order of `pixel_rays`."""
+    """The rays of some pixels only, in the order of `pixel_rays`.
+
+    Or one ray through the centre of each chosen block of `block` x `block` pixels; the last ones may reach beyond the picture.
+    """
     view, pixel = chosen.flatten(1).nonzero().unbind(-1)
-    local = _pixel_directions(c2w, fovy_deg, size)[pixel]
+    local = _pixel_directions(c2w, fovy_deg, size, block)[pixel]
     return c2w[view, :3, 3], (c2w[view, :3, :3] @ local[..., None])[..., 0]
 
 
-def _pixel_directions(c2w: Tensor, fovy_deg: float, size: int, block: int = 1) -> Float[Tensor, "pixels 3"]:
+def _pixel_directions(c2w: Tensor, fovy_deg: float, size: int, block: int) -> Float[Tensor, "pixels 3"]:
     """In the camera's own frame."""
     half = math.tan(math.radians(fovy_deg) / 2)
     pixel = (torch.arange(-(-size // block), dtype=c2w.dtype, device=c2w.device) + 0.5) * block

@@ -38,12 +38,13 @@ class GridField:
         self.margin = 2 * BOUND / (values.shape[0] - 1)
 
     def __call__(self, points: Float[Tensor, "1 n 3"]) -> Float[Tensor, "1 n"]:
-        # grid_sample wants the last axis of the volume first
-        where = (points / BOUND).flip(-1)[:, None, None]
-        found = torch.nn.functional.grid_sample(
-            self.values[None, None], where, mode="bilinear", padding_mode="border", align_corners=True
-        )
-        return found[:, 0, 0, 0]
+        # grid_sample wants the volume's last axis first, and has one thread for each batch entry, on a CPU
+        n_threads = torch.get_num_threads() if points.device.type == "cpu" else 1
+        n_parts = n_threads if points.shape[1] % n_threads == 0 else 1
+        volume = self.values.permute(2, 1, 0).expand(n_parts, 1, -1, -1, -1)
+        where = (points / BOUND).view(n_parts, 1, 1, -1, 3)
+        found = torch.nn.functional.grid_sample(volume, where, mode="bilinear", padding_mode="border", align_corners=True)
+        return found.reshape(points.shape[:2])
 
     def along(
         self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], t: Float[Tensor, "1 n samples"]

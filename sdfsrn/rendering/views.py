@@ -4,7 +4,9 @@ A grid of the field finds where each ray comes closest to the surface; coarse ra
 from the outline; the field itself is asked only where it matters, at the picked samples.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +19,10 @@ from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, stratified
 
-BLOCK = 4  # pixels per side that one coarse ray may decide
+BLOCKS = (8, 4, 2)  # pixels per side that one coarse ray may decide, each a multiple of the next
+WIDEST = 0.15  # of these blocks, scene units: far beside a ray it says little
 SAMPLES = 48  # along the unit sphere's diameter
-SHORT = 12  # of them, for a ray that need be searched on a part of it only
+STEPS = (12, 24, 36, SAMPLES)  # of them: what a ray is searched with that need be on a part of the diameter only
 BISECTIONS = 8
 RAYS_AT_ONCE = 32_768
 
@@ -45,52 +48,60 @@ class Camera:
 
 def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
     """The smallest signed distance on each pixel's ray: exact to the field near the outline, of the right sign elsewhere."""
-    n_views, size = len(camera.c2w), camera.size
-    outline = 1.25 * camera.pixel_width()  # beyond it a softened silhouette is within 2/255 of black or white
-    if size <= 32:
-        rays_o, rays_d = camera.rays()
-        near, far, meets = unit_sphere_interval(rays_o, rays_d)
-        minima = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, near, far, outline), MISS)
-        return minima.view(n_views, size, size)
-    # A ray `reach` beside another comes at most that much closer to a surface; half as much again, as no learned field is
-    # exactly 1-Lipschitz, and for the perspective's widening behind the centre.
-    reach = 1.5 * BLOCK / math.sqrt(2) * camera.pixel_width()
-    blocks, low, high = _blocks(grid, camera, 2 * reach)
-    picture = _spread(blocks, size)
-    undecided = picture.abs() < reach + grid.margin / 2
+    n_views, size, width = len(camera.c2w), camera.size, camera.pixel_width()
+    outline = 1.25 * width  # beyond it a softened silhouette is within 2/255 of black or white
+    blocks = [*(block for block in BLOCKS if block * width <= WIDEST), 1]
+    n_blocks = -(-size // blocks[0])
+    picture = torch.zeros(n_views, n_blocks, n_blocks, device=camera.c2w.device)
+    low, high, tolerance = torch.zeros_like(picture), torch.full_like(picture, torch.inf), math.inf
+    for block, finer in itertools.pairwise(blocks):
+        # A ray `reach` beside another comes at most that much closer to a surface; half as much again, as no learned field is
+        # exactly 1-Lipschitz, and for the perspective's widening behind the centre.
+        reach = 1.5 * block / math.sqrt(2) * width
+        undecided = picture.abs() < tolerance
+        rays_o, rays_d = (rays[None] for rays in chosen_rays(camera.c2w, camera.fovy_deg, size, undecided, block))
+        found = _block_minima(grid, rays_o, rays_d, low[undecided][None], high[undecided][None], 2 * reach)
+        for part, value in zip((picture, low, high), found, strict=True):
+            part[undecided] = value[0]
+        picture, low, high = (_spread(part, block // finer, -(-size // finer)) for part in (picture, low, high))
+        tolerance = reach + grid.margin / 2
+    undecided = picture.abs() < tolerance
     rays_o, rays_d = (rays[None] for rays in chosen_rays(camera.c2w, camera.fovy_deg, size, undecided))
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
-    low, high = (torch.minimum(torch.maximum(_spread(end, size)[undecided][None], near), far) for end in (low, high))
+    low, high = (torch.clamp(end[undecided][None], near, far) for end in (low, high))
     picture[undecided] = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, low, high, outline), MISS)[0]
     return picture
 
 
-def _spread(blocks: Float[Tensor, "batch n n"], size: int) -> Float[Tensor, "batch size size"]:
-    return blocks.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[:, :size, :size].contiguous()
+def _spread(blocks: Float[Tensor, "batch n n"], times: int, size: int) -> Float[Tensor, "batch size size"]:
+    return blocks.repeat_interleave(times, 1).repeat_interleave(times, 2)[:, :size, :size].contiguous()
 
 
-def _blocks(grid: GridField, camera: Camera, slack: float) -> tuple[Tensor, Tensor, Tensor]:
+def _block_minima(
+    grid: GridField, rays_o: Tensor, rays_d: Tensor, low: Tensor, high: Tensor, slack: float
+) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Float[Tensor, "1 n"]]:
     """For one ray per block of pixels: its minimum, and between which `t` a ray of the block may have its own.
 
-    Where the coarse ray is more than `slack` above its minimum, no ray half as far away can be lowest.
+    It is between `low` and `high`. Where the block's ray is more than `slack` above its minimum, no ray half as far away can
+    be lowest.
     """
-    size = -(-camera.size // BLOCK)
-    rays_o, rays_d = (rays.reshape(1, -1, 3) for rays in pixel_rays(camera.c2w, camera.fovy_deg, camera.size, BLOCK))
     near, far, reaches = grid.ball_interval(rays_o, rays_d)
+    low, high = torch.clamp(low, near, far), torch.clamp(high, near, far)
     # A ray that just misses the ball must not speak for its block: the point it is nearest at is asked, and all of a pixel's ray.
     minima = evaluate(grid, rays_o + near[..., None] * rays_d)
-    low, high = torch.zeros_like(near), torch.full_like(near, torch.inf)
-    t = stratified(near[reaches][None], far[reaches][None], math.ceil(SAMPLES * grid.radius), None)
-    values = grid.along(rays_o[reaches][None], rays_d[reaches][None], t)
-    smallest = values.amin(-1)
-    candidates = (values < smallest[..., None] + slack).to(torch.uint8)
-    first = candidates.argmax(-1, keepdim=True)
-    last = t.shape[-1] - 1 - candidates.flip(-1).argmax(-1, keepdim=True)
-    spacing = t[..., 1] - t[..., 0]
-    minima[reaches] = smallest[0]
-    low[reaches] = (t.gather(-1, first)[..., 0] - spacing)[0]
-    high[reaches] = (t.gather(-1, last)[..., 0] + spacing)[0]
-    return minima.view(-1, size, size), low.view(-1, size, size), high.view(-1, size, size)
+    begin, end = torch.zeros_like(near), torch.full_like(near, torch.inf)
+    for part, n_samples in _by_length(low, high):
+        part &= reaches
+        t = stratified(low[part][None], high[part][None], n_samples, None)
+        values = grid.along(rays_o[part][None], rays_d[part][None], t)
+        minima[part] = values.amin(-1)[0]
+        candidates = (values < minima[part][None, :, None] + slack).to(torch.uint8)
+        first = candidates.argmax(-1, keepdim=True)
+        last = n_samples - 1 - candidates.flip(-1).argmax(-1, keepdim=True)
+        spacing = t[..., 1] - t[..., 0]
+        begin[part] = (t.gather(-1, first)[..., 0] - spacing)[0]
+        end[part] = (t.gather(-1, last)[..., 0] + spacing)[0]
+    return minima, begin, end
 
 
 def _ray_minima(
@@ -98,10 +109,7 @@ def _ray_minima(
 ) -> Float[Tensor, "1 n"]:
     """The smallest value between `low` and `high`: the grid's, and the field's within `outline` or where the sign is in doubt."""
     minima = torch.empty_like(low)
-    is_short = high - low < SHORT * 2 / SAMPLES
-    for part, n_samples in ((is_short, SHORT), (~is_short, SAMPLES)):
-        if not part.any():
-            continue
+    for part, n_samples in _by_length(low, high):
         part_o, part_d, part_low, part_high = (ends[part][None] for ends in (rays_o, rays_d, low, high))
         t, smallest = pick_minimum(grid, part_o, part_d, stratified(part_low, part_high, n_samples, None))
         doubt = ((part_high - part_low) / (2 * n_samples)).clamp(min=grid.error)  # between samples, or between nodes
@@ -110,6 +118,16 @@ def _ray_minima(
             smallest[close] = evaluate(sdf, (part_o + t[..., None] * part_d)[close][None])[0]
         minima[part] = smallest[0]
     return minima
+
+
+def _by_length(low: Tensor, high: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Which rays have at most which number of samples between `low` and `high`."""
+    length, done = high - low, torch.zeros_like(low, dtype=torch.bool)
+    for n_samples in STEPS:
+        part = ~done & (length <= n_samples * 2 / SAMPLES + 1e-4)
+        done |= part
+        if part.any():
+            yield part, n_samples
 
 
 @dataclass(frozen=True)
