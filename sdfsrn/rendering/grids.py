@@ -42,7 +42,7 @@ class GridField:
         n_threads = torch.get_num_threads() if points.device.type == "cpu" else 1
         n_parts = n_threads if points.shape[1] % n_threads == 0 else 1
         volume = self.values.permute(2, 1, 0).expand(n_parts, 1, -1, -1, -1)
-        where = (points / BOUND).view(n_parts, 1, 1, -1, 3)
+        where = (points / BOUND).view(n_parts, 1, 1, points.shape[1] // n_parts, 3)
         found = torch.nn.functional.grid_sample(volume, where, mode="bilinear", padding_mode="border", align_corners=True)
         return found.reshape(points.shape[:2])
 

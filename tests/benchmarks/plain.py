@@ -27,7 +27,7 @@ from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.losses import silhouette_loss
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, RESULTS, commit, machine, prepare
-from tests.benchmarks.target import run_to_target
+from tests.benchmarks.target import epochs_to_target
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 COUNT = RESULTS / "plain.json"
@@ -114,10 +114,9 @@ def _epochs_to_target(trial: dict[str, Any]) -> int | None:
     config = SdfSrnConfig(n_rays=trial["n_rays"], learning_rate=trial["rate"], seed=CHOSEN_ON)
     run = PickingRun(config, synthetic_dataset(SyntheticData(seed=CHOSEN_ON)), DEVICE)
     try:
-        reached = run_to_target(run, float("inf"), least_s=0)["reached"]
+        return epochs_to_target(run)
     except TrainingCollapsed:
         return None
-    return reached["epochs"] if reached else None
 
 
 def counted() -> dict[str, Any]:
@@ -132,7 +131,7 @@ def main() -> None:
     data, recipe = synthetic_dataset(SyntheticData()), SdfSrnConfig()
     config = dataclasses.replace(recipe, learning_rate=rates["plain"])
     run = CountingRun(config, data, DEVICE)
-    reached = run_to_target(run, float("inf"), partial(print, flush=True))["reached"]
+    plain_epochs = epochs_to_target(run, partial(print, flush=True))
     while run.epoch < config.epochs:
         run.train_epoch()
     found = {
@@ -141,7 +140,7 @@ def main() -> None:
         "recipe": dataclasses.asdict(recipe),
         "rates": rates,
         "tried": tried,
-        "plain_epochs": reached["epochs"] if reached else None,
+        "plain_epochs": plain_epochs,
         "evaluation": evaluate_model(run.averaged, data, config.temperature).report,
     }
     COUNT.write_text(json.dumps(found, indent=1) + "\n")

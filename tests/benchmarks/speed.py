@@ -12,6 +12,7 @@ import torch
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData, ring
 from sdfsrn.data.dataset import Dataset, synthetic_dataset
 from sdfsrn.device import fast_dtype
+from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.images import Picture
@@ -22,7 +23,7 @@ from sdfsrn.rendering.views import minimum_picture
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, median_s
 from tests.benchmarks.plain import PickingRun, PlainRun, counted
-from tests.benchmarks.target import run_to_target
+from tests.benchmarks.target import Kept, first_at_target, train_for
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 
@@ -34,26 +35,31 @@ def recipe(quick: bool) -> dict[str, float | None]:
     data, config, known = synthetic_dataset(SyntheticData()), SdfSrnConfig(), counted()
     plain_epoch_s = _epoch_s(PlainRun(config, data, DEVICE), 2 if quick else 10)
     epoch_s = _epoch_s(Run(config, data, DEVICE), 25)
-    ours = run_to_target(Run(config, data, DEVICE), 20 if quick else 180)
-    picking = {} if quick or not known else _picking(dataclasses.replace(config, learning_rate=known["rates"]["picking"]), data)
-    reached = ours["reached"] or {}
-    seconds = reached.get("seconds")
-    picking_s, plain_epochs = picking.get("seconds"), known.get("plain_epochs")
+    run = Run(config, data, DEVICE)
+    kept = train_for(run, 25 if quick else 60)
+    ours = first_at_target(run, kept)
+    picking = None if quick or not known else _picking(dataclasses.replace(config, learning_rate=known["rates"]["picking"]), data)
+    plain_epochs = known.get("plain_epochs")
     return {
-        "recipe_seconds": seconds,
-        "recipe_epochs": reached.get("epochs"),
+        "recipe_seconds": ours.seconds if ours else None,
+        "recipe_epochs": ours.epochs if ours else None,
         "epoch_seconds": epoch_s,
-        "picking_seconds": picking_s,
-        "picking_speedup": picking_s / seconds if seconds and picking_s else None,
+        "picking_seconds": picking.seconds if picking else None,
+        "picking_speedup": picking.seconds / ours.seconds if ours and picking else None,
         "plain_epoch_seconds": plain_epoch_s,
         "plain_epochs": plain_epochs,
-        "recipe_speedup": plain_epoch_s * plain_epochs / seconds if seconds and plain_epochs else None,
-        **({} if quick else {"wrong_pixels_60s": ours["wrong_pixels_60s"]}),
+        "recipe_speedup": plain_epoch_s * plain_epochs / ours.seconds if ours and plain_epochs else None,
+        **({} if quick else {"wrong_pixels_60s": _wrong_pixels(run, kept[-1])}),
     }
 
 
-def _picking(config: SdfSrnConfig, data: Dataset) -> dict[str, float]:
-    return run_to_target(PickingRun(config, data, DEVICE), 600, least_s=0)["reached"] or {}
+def _picking(config: SdfSrnConfig, data: Dataset) -> Kept | None:
+    run = PickingRun(config, data, DEVICE)
+    return first_at_target(run, train_for(run, 600))
+
+
+def _wrong_pixels(run: Run, kept: Kept) -> float:
+    return training_fit(kept.model, run.views, encode(kept.model, run.views), run.config.temperature)[1]
 
 
 def _epoch_s(run: Run, steps: int) -> float:

@@ -1,12 +1,15 @@
 """Training until the published recipe is good."""
 
+import copy
 import time
+from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from sdfsrn.evaluation.protocol import encode, training_fit
+from sdfsrn.networks.model import Model
 from sdfsrn.training.sdf_srn import Run
 
 TARGET = 0.005
@@ -14,37 +17,57 @@ LOOK_EVERY = 5  # epochs
 AT_ONCE = 5  # pictures
 
 
-def run_to_target(
-    run: Run, limit_s: float, tell: Callable[[str], None] = lambda text: None, *, least_s: float = 60
-) -> dict[str, Any]:
-    """Train until silhouette loss and wrong pixels are at the target and `least_s` are over; looking is not counted."""
-    seconds, reached, at_60 = 0.0, None, None
-    while run.epoch < run.config.epochs and seconds < limit_s and (reached is None or seconds < least_s):
+@dataclass(frozen=True)
+class Kept:
+    """What would be served after so many epochs, and the seconds that they took."""
+
+    epochs: int
+    seconds: float
+    model: Model
+
+
+def train_for(run: Run, limit_s: float) -> list[Kept]:
+    """Train for `limit_s` or to the end; looking at what it keeps is for later, and costs no time."""
+    seconds, kept = 0.0, []
+    while run.epoch < run.config.epochs and seconds < limit_s:
         start = time.perf_counter()
         run.train_epoch()
-        epoch_s = time.perf_counter() - start
-        seconds += epoch_s
-        if reached is None and (run.epoch % LOOK_EVERY == 0 or run.epoch == run.config.epochs):
-            if is_at_target(run):
-                reached = {"seconds": seconds, "epochs": run.epoch}
-            tell(f"epoch {run.epoch}, {seconds:.0f} s: {'at the target' if reached else 'not yet at the target'}")
-        if at_60 is None and seconds + epoch_s > 60:
-            at_60 = training_fit(run.averaged, run.views, encode(run.averaged, run.views), run.config.temperature)[1]
-    return {"reached": reached, "wrong_pixels_60s": at_60}
+        seconds += time.perf_counter() - start
+        if run.epoch % LOOK_EVERY == 0 and seconds <= limit_s:
+            kept.append(Kept(run.epoch, seconds, copy.deepcopy(run.averaged)))
+    return kept
 
 
-def is_at_target(run: Run) -> bool:
-    """Whether both means over all pictures are; searched in low precision first, which is quicker and refuses most."""
-    return all(_is_at_target(run, dtype) for dtype in dict.fromkeys((run.fast_dtype, torch.float32)))
+def first_at_target(run: Run, kept: list[Kept]) -> Kept | None:
+    """The first that is, by bisection, as looking is slow; what was at the target once stays there."""
+    first = bisect_left(kept, True, key=lambda one: is_at_target(run, one.model))
+    return kept[first] if first < len(kept) else None
 
 
-def _is_at_target(run: Run, search_dtype: torch.dtype) -> bool:
+def epochs_to_target(run: Run, tell: Callable[[str], None] = lambda text: None) -> int | None:
+    """Train no longer than need be."""
+    while run.epoch < run.config.epochs:
+        run.train_epoch()
+        if run.epoch % LOOK_EVERY == 0:
+            reached = is_at_target(run, run.averaged)
+            tell(f"epoch {run.epoch}: {'at the target' if reached else 'not yet'}")
+            if reached:
+                return run.epoch
+    return None
+
+
+def is_at_target(run: Run, model: Model) -> bool:
+    """Whether both silhouette loss and wrong pixels are; searched in low precision first, which is quicker and refuses most."""
+    return all(_is_at_target(run, model, dtype) for dtype in dict.fromkeys((run.fast_dtype, torch.float32)))
+
+
+def _is_at_target(run: Run, model: Model, search_dtype: torch.dtype) -> bool:
     """No further pictures are looked at once the sum of those seen is too large."""
-    latents, temperature, count = encode(run.averaged, run.views), run.config.temperature, len(run.views)
+    latents, temperature, count = encode(model, run.views), run.config.temperature, len(run.views)
     loss, wrong = 0.0, 0.0
     for first in range(0, count, AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        part_loss, part_wrong, _ = training_fit(run.averaged, run.views[part], latents[part], temperature, search_dtype)
+        part_loss, part_wrong, _ = training_fit(model, run.views[part], latents[part], temperature, search_dtype)
         share = len(latents[part]) / count
         loss, wrong = loss + part_loss * share, wrong + part_wrong * share
         if max(loss, wrong) > TARGET:

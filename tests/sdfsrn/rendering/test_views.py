@@ -38,12 +38,23 @@ def _disagreement(picture: torch.Tensor, sdf: Sdf, camera: Camera) -> float:
 
 
 @pytest.mark.parametrize("name", list(FIELDS))
-@pytest.mark.parametrize("size", [32, 64, 67])
+@pytest.mark.parametrize("size", [32, 64, 67, 130])
 def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
     sdf, camera = FIELDS[name], _camera(size)
     picture = minimum_picture(sdf, GridField(sdf), camera)
     # sharp edges, which fall between samples, are what the tolerance is for: 0.25 % was measured there, 0 on the ball
     assert _disagreement(picture, sdf, camera) < (1e-4 if "ball" in name else 4e-3)
+
+
+@pytest.mark.parametrize(("value", "inside"), [(1.5, False), (-1.5, True)])
+def test_a_field_without_a_surface_is_decided_by_the_widest_blocks(value: float, inside: bool) -> None:
+    camera = _camera(256)
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        return torch.full(points.shape[:2], value)
+
+    middle = minimum_picture(field, GridField(field), camera)[:, 100:156, 100:156]
+    assert ((middle < 0) == inside).all()
 
 
 def test_near_the_outline_the_values_are_the_fields() -> None:
