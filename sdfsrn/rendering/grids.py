@@ -24,8 +24,9 @@ class GridField:
     """
 
     def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
-        """Sample a grid of half the resolution, then the full one where it matters; `sdf` may be of low precision."""
-        self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device))
+        """Sample a grid of a quarter of the resolution, then finer ones where it matters; `sdf` may be of low precision."""
+        self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 4, device))
+        self._set(self.finer(sdf, resolution // 2))
         rough, finer = self._interpolated(resolution), self.finer(sdf, resolution)
         self._set(finer)
         is_close = finer.abs() < 2 * self.margin

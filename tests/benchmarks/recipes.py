@@ -74,7 +74,8 @@ def _train(variant: Variant) -> dict[str, Any] | None:
     try:
         while run.epoch < config.epochs:
             run.train_epoch()
-            run.watch()
+            if run.epoch % config.checkpoint_every == 0:  # as `train` does: it takes as long as an epoch
+                run.watch()
     except TrainingCollapsed:
         return None
     if variant.measured:

@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -63,11 +64,11 @@ def _wrong_pixels(run: Run, kept: Kept) -> float:
 
 
 def _epoch_s(run: Run, steps: int) -> float:
-    return _step_s(run, steps) * run.steps_per_epoch
+    return median_s(_step(run), steps) * run.steps_per_epoch
 
 
-def _step_s(run: Run, steps: int) -> float:
-    """The median time of a training step on random pictures."""
+def _step(run: Run) -> Callable[[], None]:
+    """A training step on random pictures."""
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:
@@ -75,7 +76,7 @@ def _step_s(run: Run, steps: int) -> float:
         run._average()
         run.step += 1
 
-    return median_s(step, steps)
+    return step
 
 
 def _measured(work: Callable[[], object], runs: int, pipe: Any) -> None:
@@ -159,13 +160,17 @@ def pictures(n_shapes: int) -> dict[str, float | None]:
     }
 
 
-def _scaled(n_shapes: int, steps: int, pipe: Any) -> None:
+def _memory(n_shapes: int, pipe: Any) -> None:
     run = Run(SdfSrnConfig(), synthetic_dataset(SyntheticData(n_shapes=n_shapes)), DEVICE)
-    seconds = _step_s(run, steps)
-    pipe.send((seconds / run.config.batch_size, _status_bytes("VmHWM") / 2**20))  # getrusage's begins with the parent's
+    median_s(_step(run), 20)
+    pipe.send(_status_bytes("VmHWM") / 2**20)  # getrusage's would begin with the parent's
 
 
 def scale(steps: int) -> dict[str, float | None]:
-    """Time per training sample and memory, 5,000 shapes against 50."""
-    few, many = (_in_own_process(_scaled, count, steps) for count in (50, 5_000))
-    return {"scale_time_ratio": many[0] / few[0], "scale_memory_mb": many[1] - few[1]}
+    """Time per training sample and peak memory, 5,000 shapes against 50; their steps take turns."""
+    counts = (50, 5_000)
+    works = [_step(Run(SdfSrnConfig(), synthetic_dataset(SyntheticData(n_shapes=count)), DEVICE)) for count in counts]
+    times = [[median_s(work, 1, 0) for work in works] for _ in range(steps)]
+    few_s, many_s = (median(column) for column in zip(*times, strict=True))
+    few_mb, many_mb = (_in_own_process(_memory, count) for count in counts)
+    return {"scale_time_ratio": many_s / few_s, "scale_memory_mb": many_mb - few_mb}

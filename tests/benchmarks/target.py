@@ -39,9 +39,9 @@ def train_for(run: Run, limit_s: float) -> list[Kept]:
 
 
 def first_at_target(run: Run, kept: list[Kept]) -> Kept | None:
-    """The first that is, by bisection, as looking is slow; what was at the target once stays there."""
-    first = bisect_left(kept, True, key=lambda one: is_at_target(run, one.model))
-    return kept[first] if first < len(kept) else None
+    """The first at the target, sought by bisection, as looking is slow: what is there once stays there."""
+    first = bisect_left(kept, True, key=lambda one: is_at_target(run, one.model, run.fast_dtype))
+    return next((one for one in kept[first:] if is_at_target(run, one.model, torch.float32)), None)
 
 
 def epochs_to_target(run: Run, tell: Callable[[str], None] = lambda text: None) -> int | None:
@@ -49,20 +49,18 @@ def epochs_to_target(run: Run, tell: Callable[[str], None] = lambda text: None) 
     while run.epoch < run.config.epochs:
         run.train_epoch()
         if run.epoch % LOOK_EVERY == 0:
-            reached = is_at_target(run, run.averaged)
+            reached = is_at_target(run, run.averaged, torch.float32)
             tell(f"epoch {run.epoch}: {'at the target' if reached else 'not yet'}")
             if reached:
                 return run.epoch
     return None
 
 
-def is_at_target(run: Run, model: Model) -> bool:
-    """Whether both silhouette loss and wrong pixels are; searched in low precision first, which is quicker and refuses most."""
-    return all(_is_at_target(run, model, dtype) for dtype in dict.fromkeys((run.fast_dtype, torch.float32)))
+def is_at_target(run: Run, model: Model, search_dtype: torch.dtype) -> bool:
+    """Whether silhouette loss and wrong pixels are; no further pictures are looked at once the sum of those seen is too large.
 
-
-def _is_at_target(run: Run, model: Model, search_dtype: torch.dtype) -> bool:
-    """No further pictures are looked at once the sum of those seen is too large."""
+    A search in low precision is quicker, and all but exact.
+    """
     latents, temperature, count = encode(model, run.views), run.config.temperature, len(run.views)
     loss, wrong = 0.0, 0.0
     for first in range(0, count, AT_ONCE):
