@@ -121,11 +121,11 @@ def _ray_minima(
 
 
 def _by_length(low: Tensor, high: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Which rays have at most which number of samples between `low` and `high`."""
-    length, done = high - low, torch.zeros_like(low, dtype=torch.bool)
-    for n_samples in STEPS:
-        part = ~done & (length <= n_samples * 2 / SAMPLES + 1e-4)
-        done |= part
+    """Which rays need which number of samples between `low` and `high`."""
+    lengths = torch.tensor(STEPS[:-1], device=low.device) * 2 / SAMPLES
+    steps = torch.bucketize(high - low, lengths + 1e-4)
+    for i, n_samples in enumerate(STEPS):
+        part = steps == i
         if part.any():
             yield part, n_samples
 

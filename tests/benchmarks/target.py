@@ -41,7 +41,7 @@ def train_for(run: Run, limit_s: float) -> list[Kept]:
 def first_at_target(run: Run, kept: list[Kept]) -> Kept | None:
     """The first at the target, sought by bisection, as looking is slow: what is there once stays there."""
     first = bisect_left(kept, True, key=lambda one: is_at_target(run, one.model, run.fast_dtype))
-    return next((one for one in kept[first:] if is_at_target(run, one.model, torch.float32)), None)
+    return next((one for one in kept[first:] if is_at_target(run, one.model)), None)
 
 
 def epochs_to_target(run: Run, tell: Callable[[str], None] = lambda text: None) -> int | None:
@@ -49,14 +49,14 @@ def epochs_to_target(run: Run, tell: Callable[[str], None] = lambda text: None) 
     while run.epoch < run.config.epochs:
         run.train_epoch()
         if run.epoch % LOOK_EVERY == 0:
-            reached = is_at_target(run, run.averaged, torch.float32)
+            reached = is_at_target(run, run.averaged)
             tell(f"epoch {run.epoch}: {'at the target' if reached else 'not yet'}")
             if reached:
                 return run.epoch
     return None
 
 
-def is_at_target(run: Run, model: Model, search_dtype: torch.dtype) -> bool:
+def is_at_target(run: Run, model: Model, search_dtype: torch.dtype | None = None) -> bool:
     """Whether silhouette loss and wrong pixels are; no further pictures are looked at once the sum of those seen is too large.
 
     A search in low precision is quicker, and all but exact.
