@@ -24,9 +24,8 @@ class GridField:
     """
 
     def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
-        """Sample a grid of a quarter of the resolution, then finer ones where it matters; `sdf` may be of low precision."""
-        self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 4, device))
-        self._set(self.finer(sdf, resolution // 2))
+        """Sample a grid of half the resolution, then the full one where it matters; `sdf` may be of low precision."""
+        self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device))
         rough, finer = self._interpolated(resolution), self.finer(sdf, resolution)
         self._set(finer)
         is_close = finer.abs() < 2 * self.margin
@@ -39,7 +38,8 @@ class GridField:
         self.margin = 2 * BOUND / (values.shape[0] - 1)
 
     def __call__(self, points: Float[Tensor, "1 n 3"]) -> Float[Tensor, "1 n"]:
-        # grid_sample wants the volume's last axis first, and has one thread for each batch entry, on a CPU
+        # grid_sample wants the volume's last axis first, and has one thread for each batch entry, on a CPU. `evaluate` comes
+        # with powers of two; where they cannot be shared out evenly, one thread does it all.
         n_threads = torch.get_num_threads() if points.device.type == "cpu" else 1
         n_parts = n_threads if points.shape[1] % n_threads == 0 else 1
         volume = self.values.permute(2, 1, 0).expand(n_parts, 1, -1, -1, -1)
@@ -55,11 +55,12 @@ class GridField:
         return evaluate(self, points.flatten(1, 2)).view(t.shape)
 
     def ball_interval(
-        self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"]
+        self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], more: float = 0.0
     ) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Bool[Tensor, "1 n"]]:
-        """`unit_sphere_interval`, of the ball of `radius`."""
-        near, far, meets = unit_sphere_interval(rays_o / self.radius, rays_d)
-        return near * self.radius, far * self.radius, meets
+        """`unit_sphere_interval`, of the ball of `radius` and a little `more`."""
+        radius = self.radius + more
+        near, far, meets = unit_sphere_interval(rays_o / radius, rays_d)
+        return near * radius, far * radius, meets
 
     def ray_minimum(
         self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], n_samples: int

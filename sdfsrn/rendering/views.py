@@ -83,11 +83,10 @@ def _block_minima(
     """For one ray per block of pixels: its minimum, and between which `t` a ray of the block may have its own.
 
     It is between `low` and `high`. Where the block's ray is more than `slack` above its minimum, no ray half as far away can
-    be lowest.
+    be lowest. The ball is searched with a margin, else a ray that just touches it would speak for others that go deep.
     """
-    near, far, reaches = grid.ball_interval(rays_o, rays_d)
+    near, far, reaches = grid.ball_interval(rays_o, rays_d, slack / 2)
     low, high = torch.clamp(low, near, far), torch.clamp(high, near, far)
-    # A ray that just misses the ball must not speak for its block: the point it is nearest at is asked, and all of a pixel's ray.
     minima = evaluate(grid, rays_o + near[..., None] * rays_d)
     begin, end = torch.zeros_like(near), torch.full_like(near, torch.inf)
     for part, n_samples in _by_length(low, high):

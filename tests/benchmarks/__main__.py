@@ -35,7 +35,7 @@ TARGETS = {
 def main() -> None:
     """Measure what was asked and say what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some minutes: fewer repeats, no training to the end")
+    parser.add_argument("--quick", action="store_true", help="under three minutes: fewer repeats, no training to the end")
     parser.add_argument("--only", nargs="*", default=(), help="names of the groups to run")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)

@@ -31,7 +31,7 @@ from tests.benchmarks.target import epochs_to_target
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 COUNT = RESULTS / "plain.json"
-RATES = (5e-4, 1e-3, 2e-3, 4e-3)  # among which each opponent has the one that is quickest on data that levers are chosen on
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)  # among which each opponent has the one that is quickest on data that levers are chosen on
 CHOSEN_ON = 100
 MANY_RAYS = 512  # a picture: at these the plain recipe's rate is chosen, since all of its 3,000 or so take hours
 

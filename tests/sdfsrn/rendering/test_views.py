@@ -46,15 +46,28 @@ def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
     assert _disagreement(picture, sdf, camera) < (1e-4 if "ball" in name else 4e-3)
 
 
-@pytest.mark.parametrize(("value", "inside"), [(1.5, False), (-1.5, True)])
-def test_a_field_without_a_surface_is_decided_by_the_widest_blocks(value: float, inside: bool) -> None:
-    camera = _camera(256)
-
+def test_where_nothing_is_near_the_field_is_not_asked() -> None:
     def field(points: torch.Tensor) -> torch.Tensor:
-        return torch.full(points.shape[:2], value)
+        return torch.full(points.shape[:2], 1.5)
 
-    middle = minimum_picture(field, GridField(field), camera)[:, 100:156, 100:156]
-    assert ((middle < 0) == inside).all()
+    def refuse(points: torch.Tensor) -> torch.Tensor:
+        raise AssertionError(f"{points.shape[1]} points asked")
+
+    assert (minimum_picture(refuse, GridField(field), _camera(256)) > 0).all()
+
+
+def test_a_tip_that_touches_the_unit_sphere_is_seen() -> None:
+    end, radius = torch.tensor([0.8, 0.5, 0.2]), 0.04
+
+    def capsule(points: torch.Tensor) -> torch.Tensor:
+        along = ((points @ end) / end.square().sum()).clamp(0, 1)
+        return (points - along[..., None] * end).norm(dim=-1) - radius
+
+    azimuth, elevation = torch.tensor([11.0, 84.0, 157.0]), torch.tensor([-35.0, 5.0, 40.0])
+    camera = Camera(orbit_c2w(azimuth, elevation, 2.5), 50.0, 128)
+    exact = dense_minimum(capsule, *camera.rays(), 400).view(3, 128, 128)
+    missed = (minimum_picture(capsule, GridField(capsule), camera) >= 0) & (exact < 0)
+    assert not (missed & (exact < -0.01)).any()
 
 
 def test_near_the_outline_the_values_are_the_fields() -> None:

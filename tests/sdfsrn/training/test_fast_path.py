@@ -8,6 +8,7 @@ import torch
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData, View
 from sdfsrn.data.dataset import synthetic_dataset
+from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.images import Picture
@@ -44,6 +45,13 @@ def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model) ->
     assert excess.quantile(0.999) < TOLERANCE
     assert excess.max() < 2 * TOLERANCE
     assert excess.mean() < TOLERANCE / 20
+
+
+def test_a_fit_searched_in_low_precision_is_nearly_the_exact_one(model: Model) -> None:
+    views = synthetic_dataset(DATA).views
+    exact, fast = (training_fit(model, views, encode(model, views), 0.01, dtype) for dtype in (None, torch.bfloat16))
+    assert fast == pytest.approx(exact, rel=0.02)
+    assert fast != exact, "another precision was asked for"
 
 
 def test_a_fast_step_goes_where_the_one_in_single_precision_goes(model: Model) -> None:
