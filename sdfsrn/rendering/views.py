@@ -19,7 +19,7 @@ from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, stratified
 
-BLOCKS = (8, 4, 2)  # pixels per side that one coarse ray may decide, each a multiple of the next
+BLOCKS = (8, 4)  # pixels per side that one coarse ray may decide, each a multiple of the next
 WIDEST = 0.15  # of these blocks, scene units: far beside a ray it says little
 SAMPLES = 48  # along the unit sphere's diameter
 STEPS = (12, 24, 36, SAMPLES)  # of them: what a ray is searched with that need be on a part of the diameter only
