@@ -87,7 +87,7 @@ def _block_minima(
     """
     near, far, reaches = grid.ball_interval(rays_o, rays_d, slack / 2)
     low, high = torch.clamp(low, near, far), torch.clamp(high, near, far)
-    minima = evaluate(grid, rays_o + near[..., None] * rays_d)
+    minima = evaluate(grid, rays_o + near[..., None] * rays_d)  # of a ray that misses the ball, where it is nearest
     begin, end = torch.zeros_like(near), torch.full_like(near, torch.inf)
     for part, n_samples in _by_length(low, high):
         part &= reaches
