@@ -139,7 +139,7 @@ class Reconstructor:
         """The latent of a 64 x 64 picture of an object on black."""
         image = torch.from_numpy(crop.rgb.copy()).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():
-            latent: Tensor = self.model.encoder(image.to(self.device))
+            latent: Tensor = self.model.encode(image.to(self.device))
         return latent
 
     def shape(self, latent: Tensor, crop: Picture, input_view: View | None = None) -> Shape:

@@ -87,7 +87,7 @@ def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
     """Latents of all pictures, without a graph."""
     with torch.no_grad():
         parts = torch.arange(len(views)).split(256)
-        return torch.cat([model.encoder(views.pictures(part).to(model.device)) for part in parts])
+        return torch.cat([model.encode(views.pictures(part).to(model.device)) for part in parts])
 
 
 def training_fit(

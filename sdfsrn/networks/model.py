@@ -30,6 +30,13 @@ class Model(nn.Module):
         self.encoder = Encoder(config.latent_dim)
         self.decoder = Decoder(config.latent_dim, config.hidden_dim)
 
+    def encode(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch latent_dim"]:
+        """The latents of pictures; with a mirror plane the mean of a picture's and of its mirror image's: both show one object."""
+        latents: Tensor = self.encoder(images)
+        if self.config.symmetry == "mirror":
+            latents = (latents + self.encoder(images.flip(-1))) / 2
+        return latents
+
     def sdf(self, latent: Float[Tensor, "batch latent_dim"]) -> Callable[[Tensor], Tensor]:
         """The fields of a batch of latents: points "batch n 3" -> "batch n"."""
 

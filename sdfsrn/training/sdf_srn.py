@@ -185,7 +185,7 @@ class Run:
     def _train_step(self, batch: Tensor, step: int) -> Tensor:
         config, generator = self.config, self._generator(step, 1)
         rays_o, rays_d, inside, angle = self._rays(batch, generator)
-        latents = self._encode(batch, generator)
+        latents = self._encode(batch)
         sdf = self.model.sdf(latents)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, config.n_samples, generator)
@@ -217,16 +217,11 @@ class Run:
                 group["lr"] = self._learning_rate(step) * group["lr_scale"]
             optimizer.step()
 
-    def _encode(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def _encode(self, batch: Tensor) -> Tensor:
         """The latents of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like it best."""
-        pictures = self.views.pictures(batch)
-        if self.config.symmetry == "mirror":
-            # the mirror image of such an object's picture is a picture of the same object
-            is_mirrored = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
-            pictures = torch.where(is_mirrored, pictures.flip(-1), pictures)
-        pictures = pictures.to(self.device, memory_format=torch.channels_last)
+        pictures = self.views.pictures(batch).to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=self.fast_dtype, enabled=self.fast_dtype != torch.float32):
-            latents: Tensor = self.model.encoder(pictures)
+            latents: Tensor = self.model.encode(pictures)
         return latents.float()
 
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -294,7 +289,7 @@ class Run:
         shown = self.dataset.part(SHOWN).first_views
         rays_o, rays_d = pixel_rays(shown.c2w.to(self.device), shown.fovy_deg, shown.size)
         with torch.no_grad():
-            latents = self.averaged.encoder(shown.pictures().to(self.device))
+            latents = self.averaged.encode(shown.pictures().to(self.device))
             minima = ray_minimum(self.averaged.sdf(latents), rays_o, rays_d, self.config.n_samples)
         return minima.view(-1, shown.size, shown.size).cpu()
 

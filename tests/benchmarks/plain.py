@@ -66,7 +66,7 @@ class PlainRun(AdamRun):
         picture = torch.arange(len(batch))[:, None]
         inside = self.views.masks[batch].flatten(1)[picture, chosen].to(self.device)
         rays_o, rays_d = rays_o[picture, chosen].to(self.device), rays_d[picture, chosen].to(self.device)
-        latents = self.model.encoder(self.views.pictures(batch).to(self.device))
+        latents = self.model.encode(self.views.pictures(batch).to(self.device))
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, self.config.n_samples, generator)
         loss = silhouette_loss(self._minima(latents, rays_o, rays_d, t), inside, self._temperature(step))

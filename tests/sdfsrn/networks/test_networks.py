@@ -67,7 +67,7 @@ def test_decoder_is_the_plain_mlp_with_latent_and_point_joined() -> None:
 def test_search_field_is_the_field_in_low_precision_and_has_no_graph() -> None:
     torch.manual_seed(2)
     model = Model(ModelConfig())
-    latents = model.encoder(torch.rand(2, 3, 64, 64))
+    latents = model.encode(torch.rand(2, 3, 64, 64))
     points = torch.rand(2, 4000, 3) * 2 - 1
     low = model.search_sdf(latents, torch.bfloat16)(points)
     assert not low.requires_grad and low.dtype == torch.float32
@@ -93,3 +93,13 @@ def test_a_mirror_plane_is_kept_to_the_last_bit_and_only_where_assumed() -> None
         latents = torch.randn(2, 8)
         for field in (model.sdf(latents), model.search_sdf(latents, torch.float32)):
             assert torch.equal(field(points), field(mirrored)) == same
+
+
+def test_a_picture_and_its_mirror_image_have_one_latent_only_where_a_mirror_plane_is_assumed() -> None:
+    pictures = torch.rand(2, 3, 64, 64)
+    for symmetry, same in (("mirror", True), ("none", False)):
+        torch.manual_seed(2)
+        model = Model(ModelConfig(8, 32, symmetry))
+        latents, of_mirrored = model.encode(pictures), model.encode(pictures.flip(-1))
+        assert torch.allclose(latents, of_mirrored, atol=1e-6) == same
+        assert not torch.allclose(latents[0], latents[1], atol=1e-3), "other pictures have others"

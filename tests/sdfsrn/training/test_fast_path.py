@@ -36,7 +36,7 @@ def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model) ->
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
     t = stratified(near, far, 16, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        latents = model.encoder(views.pictures())
+        latents = model.encode(views.pictures())
         sdf = model.sdf(latents)
         _, exact = pick_minimum(sdf, rays_o, rays_d, t)
         picked, _ = pick_minimum(model.search_sdf(latents, torch.bfloat16), rays_o, rays_d, t)
