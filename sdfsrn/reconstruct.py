@@ -35,7 +35,7 @@ MESH_RESOLUTION = 128
 SOFTNESS = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
-SEARCH_SIZE = 20  # pixels per side of the pictures that the view is searched with
+SEARCH_SIZE = 16  # pixels per side of the pictures that the view is searched with; more find it no better
 REFINE_RAYS, REFINE_SAMPLES, REFINE_PRIOR = 2048, 32, 0.1
 REFINE_STAGES = 3  # after each of which the view is sought once more
 # A mask that the model explains is of its own kind, and a little is to be mended; what it does not know asks for more, and gains
@@ -315,7 +315,7 @@ class Reconstructor:
                     if "normals" in config.outputs:
                         Image.fromarray(normals[i]).save(folder / f"normals_{number}.png", compress_level=1)
         with clock.measure("contact_sheet"):
-            _contact_sheet(sheet).save(folder / "contact_sheet.png")
+            _contact_sheet(sheet).save(folder / "contact_sheet.png", compress_level=1)
 
     def _write_turntable(self, sdf: Sdf, grid: GridField, camera_distance: float, fovy_deg: float, path: Path) -> None:
         camera = self._camera(list(ring(TURNTABLE_VIEWS, 20.0)), camera_distance, fovy_deg, TURNTABLE_SIZE)
