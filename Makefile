@@ -38,7 +38,7 @@ lint: $(VENV)/.installed
 weights: $(VENV)/.installed
 	$(BIN)/sdfsrn weights
 
-# Every claim of speed and quality, measured; an hour, or under three minutes with QUICK=1.
+# Every claim of speed and quality, measured; an hour, or under two minutes with QUICK=1.
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick)
 

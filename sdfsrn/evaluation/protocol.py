@@ -91,18 +91,18 @@ def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
 
 
 def training_fit(
-    model: Model, views: TrainingViews, latents: Tensor, temperature: float, search_dtype: torch.dtype | None = None
+    model: Model, views: TrainingViews, latents: Tensor, temperature: float, search: Callable[[Tensor], Sdf] | None = None
 ) -> tuple[float, float, float]:
     """`silhouette_loss`, `wrong_pixels` and `input_iou`, each over all views and pixels.
 
-    The nearest samples may be searched in another, lower precision; what counts is their distance in float32.
+    The nearest samples may be searched with what `search` gives for the latents; what counts is the field's own distance there.
     """
     squared, wrong, ious = [], [], []
     for part in torch.arange(len(views)).split(IMAGES_AT_ONCE):
         rays_o, rays_d = pixel_rays(views.c2w[part].to(model.device), views.fovy_deg, views.size)
         with torch.no_grad():
-            search = model.search_sdf(latents[part], search_dtype) if search_dtype else None
-            minima = ray_minimum(model.sdf(latents[part]), rays_o, rays_d, LOSS_SAMPLES, search=search).cpu()
+            cheaper = search(latents[part]) if search else None
+            minima = ray_minimum(model.sdf(latents[part]), rays_o, rays_d, LOSS_SAMPLES, search=cheaper).cpu()
         truth = views.masks[part].flatten(1)
         squared.append((soft_silhouette(minima, temperature) - truth.float()).square().mean(dim=1))
         wrong.append(((minima < 0) != truth).float().mean(dim=1))

@@ -35,15 +35,15 @@ TARGETS = {
 def main() -> None:
     """Measure what was asked and say what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under three minutes: fewer repeats, no training to the end")
+    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer repeats, no training to the end")
     parser.add_argument("--only", nargs="*", default=(), help="names of the groups to run")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     photos = Path(os.environ.get("SDFSRN_TEST_DATA", ROOT.parent / "shared" / "data")) / "post_images"
     groups: dict[str, Callable[[], dict[str, Any]]] = {
         "pictures": lambda: speed.pictures(10 if options.quick else 30),
-        "render128": lambda: speed.render128(2 if options.quick else 5),
-        "scale": lambda: speed.scale(60 if options.quick else 200),
+        "render128": lambda: speed.render128(1 if options.quick else 5),
+        "scale": lambda: speed.scale(30 if options.quick else 200),
         "latency": lambda: latency.latency(20 if options.quick else 100),
         "recipe": lambda: speed.recipe(options.quick),
         "default": lambda: quality.default_quality(9 if options.quick else 300),

@@ -34,10 +34,10 @@ def recipe(quick: bool) -> dict[str, float | None]:
     The plain recipe takes half an hour: an epoch is measured here, how many it takes was counted once.
     """
     data, config, known = synthetic_dataset(SyntheticData()), SdfSrnConfig(), counted()
-    plain_epoch_s = _epoch_s(PlainRun(config, data, DEVICE), 2 if quick else 10)
+    plain_epoch_s = _epoch_s(PlainRun(config, data, DEVICE), 1 if quick else 10)
     epoch_s = _epoch_s(Run(config, data, DEVICE), 25)
     run = Run(config, data, DEVICE)
-    kept = train_for(run, 25 if quick else 60)
+    kept = train_for(run, 23 if quick else 60)
     ours = first_at_target(run, kept)
     picking = None if quick or not known else _picking(dataclasses.replace(config, learning_rate=known["rates"]["picking"]), data)
     plain_epochs = known.get("plain_epochs")

@@ -7,14 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from sdfsrn.device import fast_dtype
 from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.networks.model import Model
+from sdfsrn.rendering import Sdf
+from sdfsrn.rendering.grids import GridField
 from sdfsrn.training.sdf_srn import Run
 
 TARGET = 0.005
 LOOK_EVERY = 5  # epochs
 AT_ONCE = 5  # pictures
+GRID = 32  # nodes per side of what a look searches with
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def train_for(run: Run, limit_s: float) -> list[Kept]:
 
 def first_at_target(run: Run, kept: list[Kept]) -> Kept | None:
     """The first at the target, sought by bisection, as looking is slow: what is there once stays there."""
-    first = bisect_left(kept, True, key=lambda one: is_at_target(run, one.model, run.fast_dtype))
+    first = bisect_left(kept, True, key=lambda one: is_at_target(run, one.model, on_grids(one.model)))
     return next((one for one in kept[first:] if is_at_target(run, one.model)), None)
 
 
@@ -56,18 +61,26 @@ def epochs_to_target(run: Run, tell: Callable[[str], None] = lambda text: None) 
     return None
 
 
-def is_at_target(run: Run, model: Model, search_dtype: torch.dtype | None = None) -> bool:
-    """Whether silhouette loss and wrong pixels are; no further pictures are looked at once the sum of those seen is too large.
-
-    A search in low precision is quicker, and all but exact.
-    """
+def is_at_target(run: Run, model: Model, search: Callable[[Tensor], Sdf] | None = None) -> bool:
+    """Whether silhouette loss and wrong pixels are; no further pictures are looked at once the sum of those seen is too large."""
     latents, temperature, count = encode(model, run.views), run.config.temperature, len(run.views)
     loss, wrong = 0.0, 0.0
     for first in range(0, count, AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        part_loss, part_wrong, _ = training_fit(model, run.views[part], latents[part], temperature, search_dtype)
+        part_loss, part_wrong, _ = training_fit(model, run.views[part], latents[part], temperature, search)
         share = len(latents[part]) / count
         loss, wrong = loss + part_loss * share, wrong + part_wrong * share
         if max(loss, wrong) > TARGET:
             return False
     return True
+
+
+def on_grids(model: Model) -> Callable[[Tensor], Sdf]:
+    """To search with: the fields of latents interpolated on grids, which is quicker and all but exact."""
+
+    def search(latents: Tensor) -> Sdf:
+        low = fast_dtype(model.device)
+        grids = [GridField(model.search_sdf(latent[None], low), GRID, model.device) for latent in latents]
+        return lambda points: torch.cat([grid(part[None]) for grid, part in zip(grids, points, strict=True)])
+
+    return search
