@@ -102,7 +102,11 @@ class SdfSrnConfig:
         low=0.0,
         high=1e3,
     )
-    symmetry: Symmetry = setting("none", "assumed of every object; mirror: it equals its mirror image in the plane x = 0")
+    symmetry: Symmetry = setting(
+        "none",
+        "assumed of every object; mirror: it equals its mirror image in the plane x = 0 of its frame, so that a picture and its "
+        "mirror image have one latent; much is lost where that is false",
+    )
     checkpoint_every: int = setting(10, "epochs between checkpoints", low=1, high=100_000)
     seed: int = setting(0, "seed of weights, batches, rays and jitter", low=0, high=2**31 - 1)
 

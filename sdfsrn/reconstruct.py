@@ -35,7 +35,7 @@ MESH_RESOLUTION = 128
 SOFTNESS = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
-SEARCH_SIZE = 16  # pixels per side of the pictures that the view is searched with; more find it no better
+SEARCH_SIZE, SEARCH_SAMPLES = 16, 16  # pixels per side of the pictures that the view is searched with; samples per diameter
 REFINE_RAYS, REFINE_SAMPLES, REFINE_PRIOR = 2048, 32, 0.1
 REFINE_STAGES = 3  # after each of which the view is sought once more
 # A mask that the model explains is of its own kind, and a little is to be mended; what it does not know asks for more, and gains
@@ -228,7 +228,7 @@ class Reconstructor:
     def _best_view(self, grid: GridField, target: Tensor, candidates: list[View]) -> View:
         camera = self._camera(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE)
         rays_o, rays_d = camera.rays()
-        _, minima, _ = grid.ray_minimum(rays_o, rays_d, SEARCH_SIZE)
+        _, minima, _ = grid.ray_minimum(rays_o, rays_d, SEARCH_SAMPLES)
         # soft over half a pixel, so that views between pixels can be told apart
         soft = soft_silhouette(minima.view(len(candidates), -1), camera.pixel_width() / 4)
         agreement = torch.minimum(soft, target).sum(1) / torch.maximum(soft, target).sum(1)

@@ -96,9 +96,9 @@ def test_a_mirror_plane_is_kept_to_the_last_bit_and_only_where_assumed() -> None
 
 
 def test_a_picture_and_its_mirror_image_have_one_latent_only_where_a_mirror_plane_is_assumed() -> None:
-    pictures = torch.rand(2, 3, 64, 64)
     for symmetry, same in (("mirror", True), ("none", False)):
         torch.manual_seed(2)
+        pictures = torch.rand(2, 3, 64, 64)
         model = Model(ModelConfig(8, 32, symmetry))
         latents, of_mirrored = model.encode(pictures), model.encode(pictures.flip(-1))
         assert torch.allclose(latents, of_mirrored, atol=1e-6) == same

@@ -10,6 +10,9 @@ from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.checkpoint_header import read_facts
 from sdfsrn.config import Family, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
+from sdfsrn.evaluation.protocol import encode
+from sdfsrn.images import Picture
+from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
 from tests.sdfsrn.conftest import TINY_CONFIG, TINY_DATA, TinyTraining
@@ -53,6 +56,21 @@ def test_a_training_can_start_from_anothers_weights(tiny_training: TinyTraining,
     for name, value in parent.weights.items():
         torch.testing.assert_close(child.weights[name], value, atol=1e-5, rtol=0)
     assert child.step == 2 and len(child.state["history"]) == 1
+
+
+def test_with_a_mirror_plane_a_picture_and_its_mirror_image_have_one_latent_wherever_they_are_encoded(tmp_path: Path) -> None:
+    run = Run(dataclasses.replace(TINY_CONFIG, symmetry="mirror"), synthetic_dataset(TINY_DATA), torch.device("cpu"))
+    run.fast_dtype = torch.float32  # else rounding differs with the order of the pixels
+    run.checkpoint().save(tmp_path / CHECKPOINT)
+    served, views = Reconstructor.load(tmp_path / CHECKPOINT, "cpu"), run.views
+    mirrored = dataclasses.replace(views, images=views.images.flip(-1), masks=views.masks.flip(-1))
+    latents: list[list[torch.Tensor]] = []
+    for run.views in (views, mirrored):
+        pictures = [Picture(run.views.images[i].permute(1, 2, 0).numpy(), run.views.masks[i].numpy()) for i in range(6)]
+        latents.append([run._encode(torch.arange(6)), encode(run.averaged, run.views), torch.cat([*map(served.encode, pictures)])])
+    for as_it_is, of_mirrored in zip(*latents, strict=True):
+        torch.testing.assert_close(as_it_is, of_mirrored)
+        assert not torch.allclose(as_it_is[0], as_it_is[1]), "other pictures have others"
 
 
 def test_another_networks_weights_are_refused(tiny_training: TinyTraining, tmp_path: Path) -> None:
