@@ -86,6 +86,9 @@ class SdfSrnConfig:
     latent_dim: int = setting(128, "length of the latent", low=2, high=1024)
     hidden_dim: int = setting(128, "width of the decoder's layers", low=16, high=1024)
     learning_rate: float = setting(2.8e-3, "peak of the one-cycle schedule of Adam; Muon's is three times that", low=1e-7, high=1.0)
+    encoder_decay: float = setting(
+        0.0, "share of the encoder's weights that, times the learning rate, is lost at each step (AdamW)", low=0.0, high=10.0
+    )
     temperature_start: float = setting(0.05, "silhouette temperature of the first step, scene units", low=1e-4, high=1.0)
     temperature: float = setting(
         0.01, "silhouette temperature of the last step and of the checkpoint, scene units", low=1e-4, high=1.0
@@ -99,6 +102,13 @@ class SdfSrnConfig:
         None,
         "weight of the squared distance of an object's centre of mass from the origin; default: 2 for synthetic families "
         "that are centred so, 0 for wedges, L-blocks and your own pictures",
+        low=0.0,
+        high=1e3,
+    )
+    thickness_weight: float = setting(
+        0.0,
+        "weight of how deep inside a ray's first and last inside samples lie: of the shapes that explain the masks the thinnest; "
+        "helps where thousands of objects say how thick they are, costs the recipe's 50 time",
         low=0.0,
         high=1e3,
     )

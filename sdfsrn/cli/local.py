@@ -16,7 +16,16 @@ from sdfsrn.data.archive import BadDataset
 # The default model: hundreds of times the recipe's shapes, still one view each. The unseen shapes have a seed of their own.
 DEFAULT_DATA = SyntheticData(n_shapes=24_000, seed=1000)
 DEFAULT_CONFIG = SdfSrnConfig(
-    epochs=35, batch_size=50, n_rays=64, learning_rate=3e-3, bound_weight=0.1, centre_weight=0.0, checkpoint_every=2
+    epochs=30,
+    batch_size=50,
+    n_rays=64,
+    learning_rate=3e-3,
+    encoder_decay=0.05,
+    bound_weight=0.1,
+    centre_weight=0.0,
+    thickness_weight=0.004,
+    symmetry="mirror",
+    checkpoint_every=2,
 )
 UNSEEN_DATA = SyntheticData(n_shapes=300, seed=2_000_000)
 

@@ -6,7 +6,7 @@ minimum, for hit and miss alike, so that what is rendered is the silhouette of M
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
@@ -54,16 +54,31 @@ def pick_minimum(
     return torch.cat(t_picked, 1), torch.cat(smallest, 1)
 
 
+def inside_span(
+    sdf: Sdf,
+    rays_o: Float[Tensor, "batch n 3"],
+    rays_d: Float[Tensor, "batch n 3"],
+    t: Float[Tensor, "batch n samples"],
+) -> tuple[Float[Tensor, "batch n 2"], Bool[Tensor, "batch n"]]:
+    """The `t` of each ray's first and last sample inside, and whether it has any, without a graph; `t` rises along a ray."""
+    inside = _along(sdf, rays_o, rays_d, t) < 0
+    first, last = inside.float().argmax(dim=-1), t.shape[-1] - 1 - inside.flip(-1).float().argmax(dim=-1)
+    return t.gather(-1, torch.stack([first, last], dim=-1)), inside.any(dim=-1)
+
+
 def rays_at_once(t: Float[Tensor, "batch n samples"]) -> int:
     """How many rays of each picture, so that their samples are a handful of chunks."""
     return max(1, 16 * CHUNK // (t.shape[0] * t.shape[2]))
 
 
 def _pick_minimum(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
-    values = evaluate(sdf, points.flatten(1, 2)).view(t.shape)
-    smallest, index = values.min(dim=-1)
+    smallest, index = _along(sdf, rays_o, rays_d, t).min(dim=-1)
     return t.gather(-1, index[..., None]).squeeze(-1), smallest
+
+
+def _along(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Float[Tensor, "batch n samples"]:
+    points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
+    return evaluate(sdf, points.flatten(1, 2)).view(t.shape)
 
 
 def ray_minimum(

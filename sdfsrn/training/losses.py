@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-CENTRE_SOFTNESS = 0.05  # scene units
+SOFTNESS = 0.05  # of what counts as inside, scene units: the field moves where its surface is near
 
 
 def silhouette_loss(min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"], temperature: float) -> Float[Tensor, ""]:
@@ -42,14 +42,24 @@ def centre_loss(sdf: Float[Tensor, "batch n"], points: Float[Tensor, "batch n 3"
     """Squared distance from the origin of the centre of mass of what is inside; `points` are uniform in a ball.
 
     One view leaves open how far along its rays an object lies, with that how large it is, and where within the outline it is
-    thick; that all objects are centred where their cameras look says it. Inside is soft, so that the field moves where its
-    surface is near. The first half of the points makes one estimate of the centre, the second another: their product has no
+    thick; that all objects are centred where their cameras look says it. The first half of the points makes one estimate of the centre, the second another: their product has no
     bias, where the square of one would have its variance, which is smaller for large and long objects and would teach such.
     """
-    mass = torch.sigmoid(-sdf / CENTRE_SOFTNESS)[..., None].unflatten(1, (2, -1))
+    mass = torch.sigmoid(-sdf / SOFTNESS)[..., None].unflatten(1, (2, -1))
     centres = (mass * points.unflatten(1, (2, -1))).sum(dim=2) / (mass.sum(dim=2) + 1)  # the 1: an empty field's is the origin
     distance: Tensor = (centres[:, 0] * centres[:, 1]).sum(dim=-1)
     return distance.mean()
+
+
+def thickness_loss(sdf: Float[Tensor, "batch n 2"], met: Bool[Tensor, "batch n"]) -> Float[Tensor, ""]:
+    """How deep inside the first and the last inside sample of each ray lie, of those that met the inside at all.
+
+    A silhouette allows everything behind and before what it needs, and smooth fields use it: faces bulge along the rays that see
+    them. A small weight asks for the thinnest of the shapes that explain the masks. What lies between the two samples is not
+    touched, so no shape becomes hollow, as it does where its volume is made small.
+    """
+    depth = torch.sigmoid(-sdf / SOFTNESS) * met[..., None]
+    return depth.mean()
 
 
 def background_angle(masks: Bool[Tensor, "n size size"], fovy_deg: float) -> Float[Tensor, "n size size"]:

@@ -27,9 +27,9 @@ from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.networks.model import Model, ModelConfig
-from sdfsrn.rendering.silhouettes import MISS, pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import MISS, inside_span, pick_minimum, ray_minimum, soft_silhouette, stratified
 from sdfsrn.training import Interrupted, TrainingCollapsed
-from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, silhouette_loss
+from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, silhouette_loss, thickness_loss
 
 log = logging.getLogger(__name__)
 
@@ -110,14 +110,17 @@ def train(
     return evaluation.report
 
 
-def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(model: Model, encoder_decay: float = 0.0) -> tuple[torch.optim.Optimizer, ...]:
     """Adam, and for the decoder's square matrices Muon (Jordan et al. 2024, scaled as by Liu et al. 2025) at a higher rate.
 
-    With Adam alone the same number of steps fits the masks less well and unseen angles too.
+    With Adam alone the same number of steps fits the masks less well and unseen angles too. `encoder_decay` is the share that,
+    times the rate, the encoder's weights lose at each step (AdamW, Loshchilov & Hutter 2019).
     """
     matrices = [layer.weight for layer in (model.decoder.second, model.decoder.third, model.decoder.fourth)]
-    others = [parameter for parameter in model.parameters() if all(parameter is not matrix for matrix in matrices)]
-    adam = torch.optim.Adam(others, fused=model.device.type != "mps")
+    encoder = [parameter for parameter in model.encoder.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if all(parameter is not other for other in (*matrices, *encoder))]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": encoder, "weight_decay": encoder_decay}]
+    adam = torch.optim.AdamW(groups, weight_decay=0.0, fused=model.device.type != "mps")
     muon = torch.optim.Muon(matrices, weight_decay=MUON_DECAY, adjust_lr_fn="match_rms_adamw")
     for optimizer, scale in ((adam, 1.0), (muon, MUON_RATE)):
         for group in optimizer.param_groups:
@@ -139,7 +142,7 @@ class Run:
         known_weight = CENTRE_WEIGHT if dataset.is_centred else 0.0
         self.centre_weight = known_weight if config.centre_weight is None else config.centre_weight
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizers = make_optimizers(self.model)
+        self.optimizers = make_optimizers(self.model, config.encoder_decay)
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
         self.digest = views.digest()
         self.mask_radius = views.mean_mask_radius()
@@ -206,8 +209,15 @@ class Run:
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
         if self.centre_weight:
             loss = loss + self.centre_weight * centre_loss(sdf_in_ball, in_ball)
+        if config.thickness_weight:
+            loss = loss + config.thickness_weight * self._thickness(latents, *(part[:, ::EVERYWHERE] for part in (rays_o, rays_d, t)))
         self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
+
+    def _thickness(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
+        ends, met = inside_span(self.model.search_sdf(latents, self.fast_dtype), rays_o, rays_d, t)
+        points = rays_o[..., None, :] + ends[..., None] * rays_d[..., None, :]
+        return thickness_loss(self.model.sdf(latents)(points.flatten(1, 2)).view(ends.shape), met)
 
     def _descend(self, loss: Tensor, step: int) -> None:
         self.model.zero_grad(set_to_none=True)
@@ -338,7 +348,8 @@ class Run:
         """Go on where a checkpoint of the same run stopped."""
         if saved.dataset_digest != self.digest:
             raise ValueError(f"the checkpoint was trained on {saved.dataset_digest}, this run's data are {self.digest}")
-        if saved.config != dataclasses.asdict(self.config):
+        before = dataclasses.asdict(SdfSrnConfig()) | saved.config  # settings newer than the checkpoint leave all as it was
+        if before != dataclasses.asdict(self.config):
             raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
         self.adopt(saved)
         self.model.load_state_dict({name[8:]: value for name, value in saved.state.items() if name.startswith("trained.")})

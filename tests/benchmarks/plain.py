@@ -122,7 +122,8 @@ def _epochs_to_target(trial: dict[str, Any]) -> int | None:
 def counted() -> dict[str, Any]:
     """What `main` wrote, or nothing if there is none or the recipe has changed since."""
     found: dict[str, Any] = json.loads(COUNT.read_text()) if COUNT.is_file() else {}
-    return found if found.get("recipe") == dataclasses.asdict(SdfSrnConfig()) else {}
+    recipe = dataclasses.asdict(SdfSrnConfig())
+    return found if found and recipe | found["recipe"] == recipe else {}  # newer settings are none of the plain recipe's
 
 
 def main() -> None:
