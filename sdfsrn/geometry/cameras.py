@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -30,9 +30,19 @@ def pixel_rays(
     c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int
 ) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:
     """Origins and unit directions of the rays through the pixel centres of a square picture, row by row from the top left."""
-    rays_d = _pixel_directions(c2w, fovy_deg, size, 1) @ c2w[:, :3, :3].transpose(1, 2)
-    rays_o = c2w[:, None, :3, 3].expand_as(rays_d)
-    return rays_o, rays_d
+    return _from_cameras(c2w, _pixel_directions(c2w, fovy_deg, size, 1))
+
+
+def rays_through(
+    c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int, pixel: Int64[Tensor, "batch n"]
+) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 3"]]:
+    """The rays of as many pixels of each picture; `pixel` is their place in the order of `pixel_rays`."""
+    return _from_cameras(c2w, _pixel_directions(c2w, fovy_deg, size, 1)[pixel])
+
+
+def _from_cameras(c2w: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
+    rays_d = local @ c2w[:, :3, :3].transpose(1, 2)
+    return c2w[:, None, :3, 3].expand_as(rays_d), rays_d
 
 
 def chosen_rays(

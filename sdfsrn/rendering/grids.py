@@ -47,13 +47,6 @@ class GridField:
         found = torch.nn.functional.grid_sample(volume, where, mode="bilinear", padding_mode="border", align_corners=True)
         return found.reshape(points.shape[:2])
 
-    def along(
-        self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], t: Float[Tensor, "1 n samples"]
-    ) -> Float[Tensor, "1 n samples"]:
-        """The values at samples of rays."""
-        points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
-        return evaluate(self, points.flatten(1, 2)).view(t.shape)
-
     def ball_interval(
         self, rays_o: Float[Tensor, "1 n 3"], rays_d: Float[Tensor, "1 n 3"], more: float = 0.0
     ) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Bool[Tensor, "1 n"]]:

@@ -38,47 +38,55 @@ def stratified(
     return near[..., None] + (far - near)[..., None] * fraction
 
 
+def points_at(
+    rays_o: Float[Tensor, "*rays 3"], rays_d: Float[Tensor, "*rays 3"], t: Float[Tensor, "*rays samples"]
+) -> Float[Tensor, "*rays samples 3"]:
+    """Where samples of rays lie."""
+    return rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
+
+
+def along(
+    sdf: Sdf,
+    rays_o: Float[Tensor, "batch n 3"],
+    rays_d: Float[Tensor, "batch n 3"],
+    t: Float[Tensor, "batch n samples"],
+) -> Float[Tensor, "batch n samples"]:
+    """The field at samples of rays, without a graph; at no time are all points in memory."""
+    at_once = max(1, 16 * CHUNK // (t.shape[0] * t.shape[2]))  # rays of each picture: their samples are a handful of chunks
+    parts = zip(*(each.split(at_once, 1) for each in (rays_o, rays_d, t)), strict=True)
+    return torch.cat([_along(sdf, *part) for part in parts], dim=1)
+
+
+def _along(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
+    return evaluate(sdf, points_at(rays_o, rays_d, t).flatten(1, 2)).view(t.shape)
+
+
+def lowest(
+    values: Float[Tensor, "batch n samples"], t: Float[Tensor, "batch n samples"]
+) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
+    """The `t` of each ray's smallest sample and the value there."""
+    smallest, index = values.min(dim=-1)
+    return t.gather(-1, index[..., None])[..., 0], smallest
+
+
 def pick_minimum(
     sdf: Sdf,
     rays_o: Float[Tensor, "batch n 3"],
     rays_d: Float[Tensor, "batch n 3"],
     t: Float[Tensor, "batch n samples"],
 ) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
-    """The `t` of each ray's smallest sample and the value there, without a graph; at no time are all points in memory."""
-    at_once = rays_at_once(t)
-    parts = [
-        _pick_minimum(sdf, *part)
-        for part in zip(rays_o.split(at_once, 1), rays_d.split(at_once, 1), t.split(at_once, 1), strict=True)
-    ]
-    t_picked, smallest = zip(*parts, strict=True)
-    return torch.cat(t_picked, 1), torch.cat(smallest, 1)
+    """`lowest` of the field `along` rays."""
+    return lowest(along(sdf, rays_o, rays_d, t), t)
 
 
 def inside_span(
-    sdf: Sdf,
-    rays_o: Float[Tensor, "batch n 3"],
-    rays_d: Float[Tensor, "batch n 3"],
-    t: Float[Tensor, "batch n samples"],
+    values: Float[Tensor, "batch n samples"], t: Float[Tensor, "batch n samples"]
 ) -> tuple[Float[Tensor, "batch n 2"], Bool[Tensor, "batch n"]]:
-    """The `t` of each ray's first and last sample inside, and whether it has any, without a graph; `t` rises along a ray."""
-    inside = _along(sdf, rays_o, rays_d, t) < 0
-    first, last = inside.float().argmax(dim=-1), t.shape[-1] - 1 - inside.flip(-1).float().argmax(dim=-1)
+    """The `t` of each ray's first and last sample inside, and whether it has any; `t` rises along a ray."""
+    inside = values < 0
+    first = inside.float().argmax(dim=-1)
+    last = t.shape[-1] - 1 - inside.flip(-1).float().argmax(dim=-1)
     return t.gather(-1, torch.stack([first, last], dim=-1)), inside.any(dim=-1)
-
-
-def rays_at_once(t: Float[Tensor, "batch n samples"]) -> int:
-    """How many rays of each picture, so that their samples are a handful of chunks."""
-    return max(1, 16 * CHUNK // (t.shape[0] * t.shape[2]))
-
-
-def _pick_minimum(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    smallest, index = _along(sdf, rays_o, rays_d, t).min(dim=-1)
-    return t.gather(-1, index[..., None]).squeeze(-1), smallest
-
-
-def _along(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Float[Tensor, "batch n samples"]:
-    points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
-    return evaluate(sdf, points.flatten(1, 2)).view(t.shape)
 
 
 def ray_minimum(

@@ -17,7 +17,7 @@ from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import chosen_rays, pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, stratified
+from sdfsrn.rendering.silhouettes import MISS, along, evaluate, pick_minimum, stratified
 
 BLOCKS = (8, 4)  # pixels per side that one coarse ray may decide, each a multiple of the next
 WIDEST = 0.15  # of these blocks, scene units: far beside a ray it says little
@@ -92,7 +92,7 @@ def _block_minima(
     for part, n_samples in _by_length(low, high):
         part &= reaches
         t = stratified(low[part][None], high[part][None], n_samples, None)
-        values = grid.along(rays_o[part][None], rays_d[part][None], t)
+        values = along(grid, rays_o[part][None], rays_d[part][None], t)
         minima[part] = values.amin(-1)[0]
         candidates = (values < minima[part][None, :, None] + slack).to(torch.uint8)
         first = candidates.argmax(-1, keepdim=True)

@@ -42,8 +42,9 @@ def centre_loss(sdf: Float[Tensor, "batch n"], points: Float[Tensor, "batch n 3"
     """Squared distance from the origin of the centre of mass of what is inside; `points` are uniform in a ball.
 
     One view leaves open how far along its rays an object lies, with that how large it is, and where within the outline it is
-    thick; that all objects are centred where their cameras look says it. The first half of the points makes one estimate of the centre, the second another: their product has no
-    bias, where the square of one would have its variance, which is smaller for large and long objects and would teach such.
+    thick; that all objects are centred where their cameras look says it. The first half of the points makes one estimate of the
+    centre, the second another: their product has no bias, where the square of one would have its variance, which is smaller for
+    large and long objects and would teach such.
     """
     mass = torch.sigmoid(-sdf / SOFTNESS)[..., None].unflatten(1, (2, -1))
     centres = (mass * points.unflatten(1, (2, -1))).sum(dim=2) / (mass.sum(dim=2) + 1)  # the 1: an empty field's is the origin

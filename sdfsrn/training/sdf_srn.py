@@ -25,9 +25,9 @@ from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
-from sdfsrn.geometry.cameras import pixel_rays
+from sdfsrn.geometry.cameras import pixel_rays, rays_through
 from sdfsrn.networks.model import Model, ModelConfig
-from sdfsrn.rendering.silhouettes import MISS, inside_span, pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import MISS, along, inside_span, lowest, points_at, ray_minimum, soft_silhouette, stratified
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, silhouette_loss, thickness_loss
 
@@ -192,15 +192,20 @@ class Run:
         sdf = self.model.sdf(latents)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, config.n_samples, generator)
-        t_picked, _ = pick_minimum(self.model.search_sdf(latents, self.fast_dtype), rays_o, rays_d, t)
+        values = along(self.model.search_sdf(latents, self.fast_dtype), rays_o, rays_d, t)
+        t_picked, _ = lowest(values, t)
         n_points = CENTRE_POINTS if self.centre_weight else 0
         in_ball = points_in_ball(len(batch), n_points, generator).to(self.device) * CENTRE_RADIUS
-        together = sdf(torch.cat([rays_o + t_picked[..., None] * rays_d, in_ball], dim=1))  # one call is quicker than two
-        picked, sdf_in_ball = together.split([config.n_rays, n_points], dim=1)
-        some = t[:, ::EVERYWHERE]
-        chosen = torch.randint(config.n_samples, (*some.shape[:2], 1), generator=generator).to(self.device)
-        t_random = some.gather(-1, chosen)
-        points = (rays_o[:, ::EVERYWHERE] + t_random * rays_d[:, ::EVERYWHERE]).requires_grad_()
+        some_o, some_d, some_t = (part[:, ::EVERYWHERE] for part in (rays_o, rays_d, t))
+        asked = [rays_o + t_picked[..., None] * rays_d, in_ball]
+        if config.thickness_weight:
+            ends, met = inside_span(values[:, ::EVERYWHERE], some_t)
+            asked.append(points_at(some_o, some_d, ends).flatten(1, 2))
+        # one call is quicker than several
+        picked, sdf_in_ball, *at_ends = sdf(torch.cat(asked, dim=1)).split([part.shape[1] for part in asked], dim=1)
+        chosen = torch.randint(config.n_samples, (*some_t.shape[:2], 1), generator=generator).to(self.device)
+        t_random = some_t.gather(-1, chosen)
+        points = (some_o + t_random * some_d).requires_grad_()
         random = sdf(points)
         (gradient,) = torch.autograd.grad(random.sum(), points, create_graph=True)
         silhouette = silhouette_loss(picked, inside, self._temperature(step))
@@ -210,14 +215,9 @@ class Run:
         if self.centre_weight:
             loss = loss + self.centre_weight * centre_loss(sdf_in_ball, in_ball)
         if config.thickness_weight:
-            loss = loss + config.thickness_weight * self._thickness(latents, *(part[:, ::EVERYWHERE] for part in (rays_o, rays_d, t)))
+            loss = loss + config.thickness_weight * thickness_loss(at_ends[0].view(ends.shape), met)
         self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
-
-    def _thickness(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
-        ends, met = inside_span(self.model.search_sdf(latents, self.fast_dtype), rays_o, rays_d, t)
-        points = rays_o[..., None, :] + ends[..., None] * rays_d[..., None, :]
-        return thickness_loss(self.model.sdf(latents)(points.flatten(1, 2)).view(ends.shape), met)
 
     def _descend(self, loss: Tensor, step: int) -> None:
         self.model.zero_grad(set_to_none=True)
@@ -236,12 +236,9 @@ class Run:
 
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Through `n_rays` random pixels of each picture: rays, inside or not, background angle."""
-        rays_o, rays_d = pixel_rays(self.views.c2w[batch], self.views.fovy_deg, self.views.size)
         pixel = self._pixels(batch, generator)
-        index = pixel[..., None].expand(-1, -1, 3)
         found = (
-            rays_o.gather(1, index),
-            rays_d.gather(1, index),
+            *rays_through(self.views.c2w[batch], self.views.fovy_deg, self.views.size, pixel),
             self.views.masks[batch].flatten(1).gather(1, pixel),
             self.background_angle[batch].gather(1, pixel).float(),
         )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdfsrn.geometry.cameras import chosen_rays, intrinsics, orbit_c2w, pixel_rays, project
+from sdfsrn.geometry.cameras import chosen_rays, intrinsics, orbit_c2w, pixel_rays, project, rays_through
 
 FAR = 2.5
 
@@ -23,6 +23,13 @@ def _pose(azimuth: float, elevation: float) -> torch.Tensor:
 def test_position_is_the_contracts(azimuth: float, elevation: float, position: tuple[float, float, float]) -> None:
     found = _pose(azimuth, elevation)[0, :3, 3]
     torch.testing.assert_close(found, torch.tensor(position, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_rays_through_some_pixels_are_those_of_the_whole_pictures() -> None:
+    c2w = orbit_c2w(torch.tensor([20.0, 200.0]), torch.tensor([10.0, -30.0]), FAR)
+    pixel = torch.tensor([[0, 7, 63], [9, 9, 8]])
+    for whole, some in zip(pixel_rays(c2w, 50.0, 8), rays_through(c2w, 50.0, 8, pixel), strict=True):
+        torch.testing.assert_close(some, whole[torch.arange(2)[:, None], pixel])
 
 
 @settings(max_examples=50, deadline=None)

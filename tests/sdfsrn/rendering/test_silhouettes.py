@@ -8,7 +8,7 @@ from torch.nn.utils import parameters_to_vector
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
-from sdfsrn.rendering.silhouettes import MISS, evaluate, pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import MISS, along, evaluate, inside_span, pick_minimum, ray_minimum, soft_silhouette, stratified
 from tests.sdfsrn.rendering.fields import ball, box, decoder_field
 from tests.sdfsrn.rendering.plain import plain_minimum
 
@@ -38,6 +38,23 @@ def test_values_and_gradients_are_the_plain_renderers(seed: int) -> None:
         gradients.append(parameters_to_vector(torch.autograd.grad(loss, list(model.decoder.parameters()))))
     assert gradients[0].norm() > 0
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
+
+
+def test_the_span_inside_a_hollow_ball_goes_from_its_front_to_its_back() -> None:
+    outer, size, count = 0.6, 15, 400
+    rays_o, rays_d = _rays(size)
+    near, far, _ = unit_sphere_interval(rays_o, rays_d)
+    t = stratified(near, far, count, torch.Generator().manual_seed(4))
+    middle = -(rays_o * rays_d).sum(-1)
+    half_squared = middle.square() - rays_o.square().sum(-1) + outer**2
+    for sdf in (ball(outer), lambda points: torch.maximum(ball(outer)(points), -ball(0.3)(points))):
+        ends, met = inside_span(along(sdf, rays_o, rays_d, t), t)
+        clear = half_squared.abs() > 1e-3
+        assert torch.equal(met[clear], (half_squared > 0)[clear]) and met.any() and not met.all()
+        sure = met & clear
+        exact = middle[sure][:, None] + half_squared[sure].sqrt()[:, None] * torch.tensor([-1.0, 1.0])
+        segment = ((far - near) / count)[sure][:, None]
+        assert ((ends[sure] - exact).abs() < 2.001 * segment).all(), "jittered samples lie at most two segments apart"
 
 
 @pytest.mark.parametrize("radius", [0.3, 0.6])

@@ -8,7 +8,15 @@ import torch
 from sdfsrn.geometry.bounds import points_in_ball
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.geometry.primitives import KINDS, Primitives, intersect
-from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, overlap_loss, silhouette_loss
+from sdfsrn.training.losses import (
+    background_angle,
+    bound_loss,
+    centre_loss,
+    eikonal_loss,
+    overlap_loss,
+    silhouette_loss,
+    thickness_loss,
+)
 from tests.sdfsrn.rendering.fields import ball, box
 
 FOVY_DEG = 50.0
@@ -61,6 +69,15 @@ def test_centre_loss_of_few_points_prefers_no_size() -> None:
         assert centre_loss(ball(radius)(points), points).item() == pytest.approx(0, abs=3e-4)
     paired = points_in_ball(1, 64, torch.Generator().manual_seed(3))
     assert centre_loss(ball(0.4)(paired), paired).item() == pytest.approx(0, abs=1e-12), "nor any noise where all is even"
+
+
+def test_thickness_loss_moves_the_ends_of_what_is_inside_outwards_and_nothing_else() -> None:
+    sdf = torch.tensor([[[0.0, -0.05], [-0.02, -0.3]]], requires_grad=True)
+    loss = thickness_loss(sdf, torch.tensor([[True, False]]))
+    assert loss.item() == pytest.approx((0.5 + 1 / (1 + math.exp(-1))) / 4)
+    (gradient,) = torch.autograd.grad(loss, sdf)
+    assert (gradient[0, 0] < 0).all(), "less of it where the distance rises"
+    assert (gradient[0, 1] == 0).all(), "a ray that met nothing has no ends"
 
 
 def test_points_in_ball_fill_it_evenly() -> None:

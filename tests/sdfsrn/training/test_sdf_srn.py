@@ -11,6 +11,7 @@ from sdfsrn.checkpoint_header import read_facts
 from sdfsrn.config import Family, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import encode
+from sdfsrn.geometry.bounds import points_in_ball
 from sdfsrn.images import Picture
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.training import Interrupted, TrainingCollapsed
@@ -100,6 +101,42 @@ def test_objects_are_said_to_be_centred_where_they_are(families: tuple[Family, .
     config = dataclasses.replace(TINY_CONFIG, centre_weight=given)
     run = Run(config, synthetic_dataset(SyntheticData(n_shapes=2, families=families)), torch.device("cpu"))
     assert run.centre_weight == weight
+
+
+def test_where_thin_shapes_are_asked_for_they_become_thinner() -> None:
+    volumes = []
+    for weight in (0.0, 1.0):
+        config = dataclasses.replace(TINY_CONFIG, thickness_weight=weight, learning_rate=1e-3)
+        run = Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu"))
+        for _ in range(3):
+            run.train_epoch()
+        points = points_in_ball(6, 4_000, torch.Generator().manual_seed(0))
+        volumes.append(float((run.model.sdf(encode(run.model, run.views))(points) < 0).float().mean()))
+    assert 0 < volumes[1] < 0.9 * volumes[0]
+
+
+def test_decay_is_of_the_encoders_weights_alone() -> None:
+    models = []
+    for decay in (0.0, 5.0):
+        config = dataclasses.replace(TINY_CONFIG, encoder_decay=decay, learning_rate=1e-3)
+        run = Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu"))
+        run._train_step(torch.arange(3), 0)
+        models.append(dict(run.model.named_parameters()))
+    kept = 1 - 5.0 * run._learning_rate(0)
+    start = dict(Run(TINY_CONFIG, synthetic_dataset(TINY_DATA), torch.device("cpu")).model.named_parameters())
+    for name, without in models[0].items():
+        lost = (1 - kept) * start[name] if name.startswith("encoder") and name.endswith("weight") else torch.zeros(())
+        torch.testing.assert_close(without - models[1][name], lost.expand_as(without), rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_a_checkpoint_from_before_a_setting_existed_is_of_the_same_run(tiny_training: TinyTraining) -> None:
+    saved = Checkpoint.load(tiny_training.checkpoint)
+    older = {name: value for name, value in saved.config.items() if name not in ("encoder_decay", "thickness_weight")}
+    run = Run(TINY_CONFIG, synthetic_dataset(TINY_DATA), torch.device("cpu"))
+    run.restore(dataclasses.replace(saved, config=older))
+    assert run.step == saved.step
+    with pytest.raises(ValueError, match="another configuration"):
+        run.restore(dataclasses.replace(saved, config=older | {"of_tomorrow": 1}))
 
 
 def test_a_field_that_became_empty_is_reported_at_the_next_look(tiny_training: TinyTraining) -> None:
