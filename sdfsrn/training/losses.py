@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SOFTNESS = 0.05  # of what counts as inside, scene units: the field moves where its surface is near
+INSIDE = 0.02  # what is deeper is inside beyond doubt, scene units
 
 
 def silhouette_loss(min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"], temperature: float) -> Float[Tensor, ""]:
@@ -56,11 +57,18 @@ def thickness_loss(sdf: Float[Tensor, "batch n 2"], met: Bool[Tensor, "batch n"]
     """How deep inside the first and the last inside sample of each ray lie, of those that met the inside at all.
 
     A silhouette allows everything behind and before what it needs, and smooth fields use it: faces bulge along the rays that see
-    them. A small weight asks for the thinnest of the shapes that explain the masks. What lies between the two samples is not
-    touched, so no shape becomes hollow, as it does where its volume is made small.
+    them. A small weight asks for the thinnest of the shapes that explain the masks.
     """
     depth = torch.sigmoid(-sdf / SOFTNESS) * met[..., None]
     return depth.mean()
+
+
+def hollow_loss(sdf: Float[Tensor, "batch n"], is_between: Bool[Tensor, "batch n"]) -> Float[Tensor, ""]:
+    """How much those samples lack to lie INSIDE deep that lie between two inside ones of their ray: what is made thin grows hollow.
+
+    An assumption: no ray leaves an object and enters it again.
+    """
+    return (functional.relu(sdf + INSIDE) * is_between).mean()
 
 
 def background_angle(masks: Bool[Tensor, "n size size"], fovy_deg: float) -> Float[Tensor, "n size size"]:

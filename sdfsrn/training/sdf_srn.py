@@ -29,7 +29,15 @@ from sdfsrn.geometry.cameras import pixel_rays, rays_through
 from sdfsrn.networks.model import Model, ModelConfig
 from sdfsrn.rendering.silhouettes import MISS, along, inside_span, lowest, points_at, ray_minimum, soft_silhouette, stratified
 from sdfsrn.training import Interrupted, TrainingCollapsed
-from sdfsrn.training.losses import background_angle, bound_loss, centre_loss, eikonal_loss, silhouette_loss, thickness_loss
+from sdfsrn.training.losses import (
+    background_angle,
+    bound_loss,
+    centre_loss,
+    eikonal_loss,
+    hollow_loss,
+    silhouette_loss,
+    thickness_loss,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +51,7 @@ MUON_RATE = 3.0  # times Adam's
 MUON_DECAY = 0.3  # of the matrices, times their rate and per step
 CENTRE_WEIGHT = 2.0  # where nothing else is said and objects are known to be centred; more is better at unseen angles, but slower
 CENTRE_POINTS, CENTRE_RADIUS = 128, 0.85  # per object, in scene units: few shapes reach further, and then hardly
+SOLID = 30.0  # times the weight of thickness: what weighs against hollows
 OUTLINE = 3  # pixels to either side of it that count as near
 AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
 EVERYWHERE = 8  # one ray in so many also carries a random sample, for what must hold everywhere
@@ -215,7 +224,9 @@ class Run:
         if self.centre_weight:
             loss = loss + self.centre_weight * centre_loss(sdf_in_ball, in_ball)
         if config.thickness_weight:
-            loss = loss + config.thickness_weight * thickness_loss(at_ends[0].view(ends.shape), met)
+            is_between = met & (ends[..., 0] < t_random[..., 0]) & (t_random[..., 0] < ends[..., 1])
+            hollow = SOLID * hollow_loss(random, is_between)
+            loss = loss + config.thickness_weight * (thickness_loss(at_ends[0].view(ends.shape), met) + hollow)
         self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
 
