@@ -23,7 +23,7 @@ DEFAULT_CONFIG = SdfSrnConfig(
     encoder_decay=0.05,
     bound_weight=0.1,
     centre_weight=0.0,
-    thickness_weight=0.004,
+    thickness_weight=0.04,
     symmetry="mirror",
     checkpoint_every=2,
 )
@@ -188,6 +188,7 @@ def _card(report: dict[str, Any]) -> str:
     """What the service says of the default model."""
     facts = {
         "trained_on": f"{DEFAULT_DATA.n_shapes} synthetic shapes of seed {DEFAULT_DATA.seed}, one view each, silhouettes only",
+        "assumes": "that an object is its own mirror image in x = 0, solid, and as thin as its mask allows",
         "evaluated_on": f"{UNSEEN_DATA.n_shapes} synthetic shapes of seed {UNSEEN_DATA.seed}, none of them trained on",
         "evaluation": report,
     }

@@ -36,7 +36,7 @@ def pixel_rays(
 def rays_through(
     c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int, pixel: Int64[Tensor, "batch n"]
 ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 3"]]:
-    """The rays of as many pixels of each picture; `pixel` is their place in the order of `pixel_rays`."""
+    """The rays through some pixels of each picture, named by their places in the order of `pixel_rays`."""
     return _from_cameras(c2w, _pixel_directions(c2w, fovy_deg, size, 1)[pixel])
 
 

@@ -6,7 +6,7 @@ minimum, for hit and miss alike, so that what is rendered is the silhouette of M
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
@@ -54,11 +54,7 @@ def along(
     """The field at samples of rays, without a graph; at no time are all points in memory."""
     at_once = max(1, 16 * CHUNK // (t.shape[0] * t.shape[2]))  # rays of each picture: their samples are a handful of chunks
     parts = zip(*(each.split(at_once, 1) for each in (rays_o, rays_d, t)), strict=True)
-    return torch.cat([_along(sdf, *part) for part in parts], dim=1)
-
-
-def _along(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
-    return evaluate(sdf, points_at(rays_o, rays_d, t).flatten(1, 2)).view(t.shape)
+    return torch.cat([evaluate(sdf, points_at(*part).flatten(1, 2)).view(part[2].shape) for part in parts], dim=1)
 
 
 def lowest(
@@ -84,9 +80,13 @@ def inside_span(
 ) -> tuple[Float[Tensor, "batch n 2"], Bool[Tensor, "batch n"]]:
     """The `t` of each ray's first and last sample inside, and whether it has any; `t` rises along a ray."""
     inside = values < 0
-    first = inside.float().argmax(dim=-1)
-    last = t.shape[-1] - 1 - inside.flip(-1).float().argmax(dim=-1)
-    return t.gather(-1, torch.stack([first, last], dim=-1)), inside.any(dim=-1)
+    return t.gather(-1, first_and_last(inside)), inside.any(dim=-1)
+
+
+def first_and_last(chosen: Bool[Tensor, "batch n samples"]) -> Int64[Tensor, "batch n 2"]:
+    """The places of each ray's first and last chosen sample; of a ray that has none, all of it."""
+    marks = chosen.to(torch.uint8)
+    return torch.stack([marks.argmax(-1), chosen.shape[-1] - 1 - marks.flip(-1).argmax(-1)], dim=-1)
 
 
 def ray_minimum(

@@ -17,7 +17,7 @@ from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import chosen_rays, pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import MISS, along, evaluate, pick_minimum, stratified
+from sdfsrn.rendering.silhouettes import MISS, along, evaluate, first_and_last, pick_minimum, stratified
 
 BLOCKS = (8, 4)  # pixels per side that one coarse ray may decide, each a multiple of the next
 WIDEST = 0.15  # of these blocks, scene units: far beside a ray it says little
@@ -94,12 +94,9 @@ def _block_minima(
         t = stratified(low[part][None], high[part][None], n_samples, None)
         values = along(grid, rays_o[part][None], rays_d[part][None], t)
         minima[part] = values.amin(-1)[0]
-        candidates = (values < minima[part][None, :, None] + slack).to(torch.uint8)
-        first = candidates.argmax(-1, keepdim=True)
-        last = n_samples - 1 - candidates.flip(-1).argmax(-1, keepdim=True)
+        ends = t.gather(-1, first_and_last(values < minima[part][None, :, None] + slack))
         spacing = t[..., 1] - t[..., 0]
-        begin[part] = (t.gather(-1, first)[..., 0] - spacing)[0]
-        end[part] = (t.gather(-1, last)[..., 0] + spacing)[0]
+        begin[part], end[part] = (ends[..., 0] - spacing)[0], (ends[..., 1] + spacing)[0]
     return minima, begin, end
 
 
@@ -162,8 +159,7 @@ def surface_picture(sdf: Sdf, grid: GridField, camera: Camera, minima: Float[Ten
 def _first_crossing(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, near: Tensor, far: Tensor) -> Tensor:
     """The `t` at which rays that do enter the surface enter it first."""
     t = stratified(near, far, SAMPLES, None)
-    points = rays_o[..., None, :] + t[..., None] * rays_d[..., None, :]
-    values = evaluate(grid, points.flatten(1, 2)).view(t.shape)
+    values = along(grid, rays_o, rays_d, t)
     # A ray that only grazes the surface may be inside at none of these samples: it enters at its smallest one.
     first = torch.where((values < 0).any(-1), (values < 0).float().argmax(-1), values.argmin(-1))[..., None]
     high = t.gather(-1, first)[..., 0]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SOFTNESS = 0.05  # of what counts as inside, scene units: the field moves where its surface is near
-INSIDE = 0.02  # what is deeper is inside beyond doubt, scene units
+SURELY_INSIDE = 0.02  # the depth that is inside whatever noise a field has, scene units
 
 
 def silhouette_loss(min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"], temperature: float) -> Float[Tensor, ""]:
@@ -54,21 +54,21 @@ def centre_loss(sdf: Float[Tensor, "batch n"], points: Float[Tensor, "batch n 3"
 
 
 def thickness_loss(sdf: Float[Tensor, "batch n 2"], met: Bool[Tensor, "batch n"]) -> Float[Tensor, ""]:
-    """How deep inside the first and the last inside sample of each ray lie, of those that met the inside at all.
+    """Softly, whether the first and the last inside sample of each ray are inside; a ray that met nothing counts 0.
 
     A silhouette allows everything behind and before what it needs, and smooth fields use it: faces bulge along the rays that see
-    them. A small weight asks for the thinnest of the shapes that explain the masks.
+    them. A small weight asks for the thinnest of the shapes that explain the masks. Scaled as `silhouette_loss` is; where
+    samples lie much further apart than SOFTNESS, most ends are too deep to be moved.
     """
-    depth = torch.sigmoid(-sdf / SOFTNESS) * met[..., None]
-    return depth.mean()
+    return SOFTNESS * (torch.sigmoid(-sdf / SOFTNESS) * met[..., None]).mean()
 
 
 def hollow_loss(sdf: Float[Tensor, "batch n"], is_between: Bool[Tensor, "batch n"]) -> Float[Tensor, ""]:
-    """How much those samples lack to lie INSIDE deep that lie between two inside ones of their ray: what is made thin grows hollow.
+    """What samples between two inside ones of their ray lack to lie SURELY_INSIDE: what is made thin would grow hollow.
 
-    An assumption: no ray leaves an object and enters it again.
+    Assumed is that no ray leaves an object and enters it again; one that grazes the surface less deep is asked too much.
     """
-    return (functional.relu(sdf + INSIDE) * is_between).mean()
+    return (functional.relu(sdf + SURELY_INSIDE) * is_between).mean()
 
 
 def background_angle(masks: Bool[Tensor, "n size size"], fovy_deg: float) -> Float[Tensor, "n size size"]:

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.config import SdfSrnConfig, SyntheticData
+from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData
 from sdfsrn.data.dataset import Dataset, open_dataset
 from sdfsrn.data.views import outline_bands, pixels_outwards
 from sdfsrn.device import fast_dtype, pick_device
@@ -27,6 +27,7 @@ from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays, rays_through
 from sdfsrn.networks.model import Model, ModelConfig
+from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import MISS, along, inside_span, lowest, points_at, ray_minimum, soft_silhouette, stratified
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.losses import (
@@ -51,7 +52,7 @@ MUON_RATE = 3.0  # times Adam's
 MUON_DECAY = 0.3  # of the matrices, times their rate and per step
 CENTRE_WEIGHT = 2.0  # where nothing else is said and objects are known to be centred; more is better at unseen angles, but slower
 CENTRE_POINTS, CENTRE_RADIUS = 128, 0.85  # per object, in scene units: few shapes reach further, and then hardly
-SOLID = 30.0  # times the weight of thickness: what weighs against hollows
+SOLIDITY = 1.5  # times the weight of thickness: what weighs against hollows
 OUTLINE = 3  # pixels to either side of it that count as near
 AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
 EVERYWHERE = 8  # one ray in so many also carries a random sample, for what must hold everywhere
@@ -212,23 +213,29 @@ class Run:
             asked.append(points_at(some_o, some_d, ends).flatten(1, 2))
         # one call is quicker than several
         picked, sdf_in_ball, *at_ends = sdf(torch.cat(asked, dim=1)).split([part.shape[1] for part in asked], dim=1)
-        chosen = torch.randint(config.n_samples, (*some_t.shape[:2], 1), generator=generator).to(self.device)
-        t_random = some_t.gather(-1, chosen)
-        points = (some_o + t_random * some_d).requires_grad_()
-        random = sdf(points)
-        (gradient,) = torch.autograd.grad(random.sum(), points, create_graph=True)
+        t_random, random, eikonal = self._anywhere(sdf, some_o, some_d, some_t, generator)
         silhouette = silhouette_loss(picked, inside, self._temperature(step))
-        eikonal = eikonal_loss(gradient)
-        bound = bound_loss(random, t_random[..., 0] * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
+        bound = bound_loss(random, t_random * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
         if self.centre_weight:
             loss = loss + self.centre_weight * centre_loss(sdf_in_ball, in_ball)
         if config.thickness_weight:
-            is_between = met & (ends[..., 0] < t_random[..., 0]) & (t_random[..., 0] < ends[..., 1])
-            hollow = SOLID * hollow_loss(random, is_between)
-            loss = loss + config.thickness_weight * (thickness_loss(at_ends[0].view(ends.shape), met) + hollow)
+            is_between = inside[:, ::EVERYWHERE] & met & (ends[..., 0] < t_random) & (t_random < ends[..., 1])
+            thickness = thickness_loss(at_ends[0].view(ends.shape), met) + SOLIDITY * hollow_loss(random, is_between)
+            loss = loss + config.thickness_weight * thickness
         self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
+
+    def _anywhere(
+        self, sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A random sample of each ray: its `t`, the distance there, and the Eikonal loss."""
+        chosen = torch.randint(t.shape[-1], (*t.shape[:2], 1), generator=generator).to(self.device)
+        t_random = t.gather(-1, chosen)
+        points = (rays_o + t_random * rays_d).requires_grad_()
+        distance = sdf(points)
+        (gradient,) = torch.autograd.grad(distance.sum(), points, create_graph=True)
+        return t_random[..., 0], distance, eikonal_loss(gradient)
 
     def _descend(self, loss: Tensor, step: int) -> None:
         self.model.zero_grad(set_to_none=True)
@@ -356,8 +363,7 @@ class Run:
         """Go on where a checkpoint of the same run stopped."""
         if saved.dataset_digest != self.digest:
             raise ValueError(f"the checkpoint was trained on {saved.dataset_digest}, this run's data are {self.digest}")
-        before = dataclasses.asdict(SdfSrnConfig()) | saved.config  # settings newer than the checkpoint leave all as it was
-        if before != dataclasses.asdict(self.config):
+        if LATER | saved.config != dataclasses.asdict(self.config):
             raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
         self.adopt(saved)
         self.model.load_state_dict({name[8:]: value for name, value in saved.state.items() if name.startswith("trained.")})

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdfsrn.config import SdfSrnConfig, SyntheticData
+from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import unit_sphere_interval
@@ -122,8 +122,7 @@ def _epochs_to_target(trial: dict[str, Any]) -> int | None:
 def counted() -> dict[str, Any]:
     """What `main` wrote, or nothing if there is none or the recipe has changed since."""
     found: dict[str, Any] = json.loads(COUNT.read_text()) if COUNT.is_file() else {}
-    recipe = dataclasses.asdict(SdfSrnConfig())
-    return found if found and recipe | found["recipe"] == recipe else {}  # newer settings are none of the plain recipe's
+    return found if LATER | found.get("recipe", {}) == dataclasses.asdict(SdfSrnConfig()) else {}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from sdfsrn.training.losses import (
     bound_loss,
     centre_loss,
     eikonal_loss,
+    hollow_loss,
     overlap_loss,
     silhouette_loss,
     thickness_loss,
@@ -71,13 +72,21 @@ def test_centre_loss_of_few_points_prefers_no_size() -> None:
     assert centre_loss(ball(0.4)(paired), paired).item() == pytest.approx(0, abs=1e-12), "nor any noise where all is even"
 
 
-def test_thickness_loss_moves_the_ends_of_what_is_inside_outwards_and_nothing_else() -> None:
+def test_thickness_loss_raises_the_distance_at_the_ends_of_what_is_inside_and_nothing_else() -> None:
     sdf = torch.tensor([[[0.0, -0.05], [-0.02, -0.3]]], requires_grad=True)
     loss = thickness_loss(sdf, torch.tensor([[True, False]]))
-    assert loss.item() == pytest.approx((0.5 + 1 / (1 + math.exp(-1))) / 4)
+    assert loss.item() == pytest.approx(0.05 * (0.5 + 1 / (1 + math.exp(-1))) / 4)
     (gradient,) = torch.autograd.grad(loss, sdf)
-    assert (gradient[0, 0] < 0).all(), "less of it where the distance rises"
+    assert (gradient[0, 0] < 0).all() and (gradient[0, 0] >= -1 / 16).all(), (
+        "less of it where the distance rises, by a quarter at most"
+    )
     assert (gradient[0, 1] == 0).all(), "a ray that met nothing has no ends"
+
+
+def test_hollow_loss_counts_what_is_not_inside_beyond_doubt_between_two_inside_samples() -> None:
+    sdf = torch.tensor([[0.1, -0.01, -0.5, 0.3]])
+    loss = hollow_loss(sdf, torch.tensor([[True, True, True, False]]))
+    assert loss.item() == pytest.approx((0.12 + 0.01) / 4)
 
 
 def test_points_in_ball_fill_it_evenly() -> None:

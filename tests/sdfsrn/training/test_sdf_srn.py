@@ -103,9 +103,42 @@ def test_objects_are_said_to_be_centred_where_they_are(families: tuple[Family, .
     assert run.centre_weight == weight
 
 
+def test_the_settings_of_the_default_model_too_resume_bit_equal(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY_CONFIG, symmetry="mirror", thickness_weight=0.08, encoder_decay=0.1, epochs=2)
+    whole, first, second = (Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu")) for _ in range(3))
+    for run in (whole, first):
+        run.train_epoch()
+    first.checkpoint().save(tmp_path / CHECKPOINT)
+    second.restore(Checkpoint.load(tmp_path / CHECKPOINT))
+    for run in (whole, second):
+        run.train_epoch()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_a_hollow_is_filled_where_thin_shapes_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's gradient, in the distance of what it encloses, is the one that fills it."""
+    config = dataclasses.replace(TINY_CONFIG, thickness_weight=1.0, n_rays=256, n_samples=32, outline_share=0.0)
+    run = Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu"))
+    enclosed = torch.zeros((), requires_grad=True)
+
+    def shell(points: torch.Tensor) -> torch.Tensor:
+        radius = points.norm(dim=-1)
+        return torch.where(radius < 0.2, 0.1 + enclosed, (radius - 0.3).abs() - 0.1)
+
+    monkeypatch.setattr(run.model, "sdf", lambda latents: shell)
+    monkeypatch.setattr(run.model, "search_sdf", lambda latents, dtype: shell)
+    monkeypatch.setattr(run, "_descend", lambda loss, step: loss.backward())
+    run.config = dataclasses.replace(run.config, silhouette_weight=0.0, eikonal_weight=0.0, bound_weight=0.0)
+    run.centre_weight = 0.0
+    for step in range(10):
+        run._train_step(torch.arange(6), step)
+    assert enclosed.grad is not None and enclosed.grad > 0
+
+
 def test_where_thin_shapes_are_asked_for_they_become_thinner() -> None:
     volumes = []
-    for weight in (0.0, 1.0):
+    for weight in (0.0, 20.0):
         config = dataclasses.replace(TINY_CONFIG, thickness_weight=weight, learning_rate=1e-3)
         run = Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu"))
         for _ in range(3):
@@ -120,10 +153,13 @@ def test_decay_is_of_the_encoders_weights_alone() -> None:
     for decay in (0.0, 5.0):
         config = dataclasses.replace(TINY_CONFIG, encoder_decay=decay, learning_rate=1e-3)
         run = Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu"))
+        for name, parameter in run.model.encoder.named_parameters():
+            if name.endswith("bias"):
+                parameter.data.fill_(1.0)  # what is 0 decays to 0
+        start = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
         run._train_step(torch.arange(3), 0)
         models.append(dict(run.model.named_parameters()))
     kept = 1 - 5.0 * run._learning_rate(0)
-    start = dict(Run(TINY_CONFIG, synthetic_dataset(TINY_DATA), torch.device("cpu")).model.named_parameters())
     for name, without in models[0].items():
         lost = (1 - kept) * start[name] if name.startswith("encoder") and name.endswith("weight") else torch.zeros(())
         torch.testing.assert_close(without - models[1][name], lost.expand_as(without), rtol=1e-3, atol=1e-6, msg=name)
