@@ -107,7 +107,7 @@ class SdfSrnConfig:
     )
     thickness_weight: float = setting(
         0.0,
-        "weight of whether a ray's first and last inside samples are inside: of the shapes that explain the masks the thinnest, "
+        "weight, fading with the learning rate, of whether a ray's first and last inside samples are inside: of the shapes that explain the masks the thinnest, "
         "which no ray leaves and enters again; helps where thousands of objects say how thick they are",
         low=0.0,
         high=1e3,

@@ -222,7 +222,9 @@ class Run:
         if config.thickness_weight:
             is_between = inside[:, ::EVERYWHERE] & met & (ends[..., 0] < t_random) & (t_random < ends[..., 1])
             thickness = thickness_loss(at_ends[0].view(ends.shape), met) + SOLIDITY * hollow_loss(random, is_between)
-            loss = loss + config.thickness_weight * thickness
+            # It fades with the rate: what silhouettes say against it grows small as they fit, and shapes would go on shrinking.
+            fading = self._learning_rate(step) / config.learning_rate
+            loss = loss + config.thickness_weight * fading * thickness
         self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
 

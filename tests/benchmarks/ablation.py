@@ -51,7 +51,7 @@ LEVERS: dict[str, tuple[dict[str, Any], Callable[..., Run]]] = {
     "Adam alone, no Muon": ({}, AdamRun),
     "not told that objects are centred": ({"centre_weight": 0.0}, Run),
     "no distance-transform bound": ({"bound_weight": 0.0}, Run),
-    "the thinnest shapes asked for": ({"thickness_weight": 0.04}, Run),
+    "the thinnest shapes asked for": ({"thickness_weight": 0.05}, Run),
     "no Eikonal term": ({"eikonal_weight": 0.0}, Run),
     "rays through any pixel, not near outlines": ({"outline_share": 0.0}, Run),
     "one temperature throughout": ({"temperature_start": SdfSrnConfig().temperature}, Run),
