@@ -107,8 +107,8 @@ class SdfSrnConfig:
     )
     thickness_weight: float = setting(
         0.0,
-        "weight, fading with the learning rate, of whether a ray's first and last inside samples are inside: of the shapes that explain the masks the thinnest, "
-        "which no ray leaves and enters again; helps where thousands of objects say how thick they are",
+        "weight, fading as the learning rate does, of whether a ray's first and last inside samples are inside: of the shapes that "
+        "explain the masks the thinnest, which no ray leaves and enters again; helps where thousands of objects are to be learnt",
         low=0.0,
         high=1e3,
     )
