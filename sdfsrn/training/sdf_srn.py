@@ -120,7 +120,7 @@ def train(
     return evaluation.report
 
 
-def make_optimizers(model: Model, encoder_decay: float = 0.0) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(model: Model, encoder_decay: float) -> tuple[torch.optim.Optimizer, ...]:
     """Adam, and for the decoder's square matrices Muon (Jordan et al. 2024, scaled as by Liu et al. 2025) at a higher rate.
 
     With Adam alone the same number of steps fits the masks less well and unseen angles too. `encoder_decay` is the share that,
