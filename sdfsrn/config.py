@@ -33,8 +33,9 @@ def check_ranges(config: Any) -> None:
         value = getattr(config, spec.name)
         low, high = spec.metadata.get("low"), spec.metadata.get("high")
         if (low is not None or high is not None) and value is not None:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{spec.name} must be a finite number, got {value!r}")
+            number, named = (int, "whole") if spec.type is int else (int | float, "finite")
+            if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
+                raise ValueError(f"{spec.name} must be a {named} number, got {value!r}")
             if (low is not None and value < low) or (high is not None and value > high):
                 raise ValueError(f"{spec.name} must lie in [{low}, {high}], got {value!r}")
         if get_origin(spec.type) is Literal and value not in get_args(spec.type):
@@ -107,8 +108,8 @@ class SdfSrnConfig:
     )
     thickness_weight: float = setting(
         0.0,
-        "weight, fading as the learning rate does, of whether a ray's first and last inside samples are inside: of the shapes that "
-        "explain the masks the thinnest, which no ray leaves and enters again; helps where thousands of objects are to be learnt",
+        "weight of whether a ray's first and last inside samples are inside: of the shapes that explain the masks the thinnest, "
+        "which no ray leaves and enters again; helps where thousands of objects are to be learnt",
         low=0.0,
         high=1e3,
     )

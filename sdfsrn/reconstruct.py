@@ -32,14 +32,13 @@ from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_pic
 from sdfsrn.training.losses import overlap_loss
 
 MESH_RESOLUTION = 128
-SOFTNESS = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
+SOFTEST = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
 SEARCH_SIZE, SEARCH_SAMPLES = 16, 16  # pixels per side of the pictures that the view is searched with; samples per diameter
 REFINE_RAYS, REFINE_SAMPLES, REFINE_PRIOR = 2048, 32, 0.1
 REFINE_STAGES = 3  # after each of which the view is sought once more
-# A mask that the model explains is of its own kind, and a little is to be mended; what it does not know asks for more, and gains
-# by it at unseen angles too.
+# A mask that the model explains is of its own kind, and a little is to be mended; what it does not know asks for more.
 EXPLAINED_IOU = 0.9
 REFINE_RATE, REFINE_RATE_UNEXPLAINED = 3e-3, 2e-2
 
@@ -329,7 +328,7 @@ class Reconstructor:
 
 def antialiased(minima: Tensor, camera: Camera) -> np.ndarray:
     """8-bit silhouettes, 255 = object, the outline softened over about one pixel; 128 and above is inside."""
-    return (soft_silhouette(minima, min(camera.pixel_width() / 4, SOFTNESS)) * 255).round().to(torch.uint8).cpu().numpy()
+    return (soft_silhouette(minima, min(camera.pixel_width() / 4, SOFTEST)) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def _as_colours(surface: Surface) -> np.ndarray:

@@ -23,7 +23,7 @@ DEFAULT_CONFIG = SdfSrnConfig(
     encoder_decay=0.05,
     bound_weight=0.1,
     centre_weight=0.0,
-    thickness_weight=0.05,
+    thickness_weight=0.04,
     symmetry="mirror",
     checkpoint_every=2,
 )

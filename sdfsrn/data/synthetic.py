@@ -28,7 +28,7 @@ def make_shapes(data: SyntheticData) -> Primitives:
     """
     generator = torch.Generator().manual_seed(data.seed)
     unit = torch.rand(data.n_shapes, 3, generator=generator)
-    family = [data.families[i % len(data.families)] for i in range(data.n_shapes)]
+    family = families_of(data)
     kind = torch.tensor([KINDS.index("ellipsoid" if name == "sphere" else name) for name in family])
     is_sphere = torch.tensor([name == "sphere" for name in family])
     unit = torch.where(is_sphere[:, None], unit[:, :1], unit)

@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def evaluate_model(model: Model, dataset: Dataset, temperature: float, progress: Progress = lambda done, total: None) -> Evaluation:
-    """Measure a model on the first view of each object, as the HTTP contract defines it.
+    """Measure a model as the HTTP contract defines it: the fit of all views, and the shape that each object's first view gives.
 
     A shape whose field has no inside is a failure: it counts as IoU 0, not at all in the distances, and in `n_failures`.
     """

@@ -50,10 +50,10 @@ def extract_mesh(values: Float[Tensor, "n n n"]) -> trimesh.Trimesh:
     volume = values.detach().float().cpu().numpy()
     if not np.isfinite(volume).all():
         raise EmptySurface("the signed distance field is not finite")
-    if volume.min() >= 0:
-        raise EmptySurface(f"no point of a {volume.shape[0]}^3 grid is inside the surface, smallest sdf {volume.min():.4f}")
     # A node exactly on the surface makes degenerate triangles that break the mesh where they are merged.
     volume = np.where(np.abs(volume) < 1e-5, 1e-5, volume)
+    if volume.min() >= 0:
+        raise EmptySurface(f"no point of a {volume.shape[0]}^3 grid is inside the surface, smallest sdf {volume.min():.4f}")
     spacing = 2 * BOUND / (volume.shape[0] - 1)
     vertices, faces, _, _ = measure.marching_cubes(volume, 0.0, spacing=(spacing,) * 3, gradient_direction="descent")
     return trimesh.Trimesh(vertices - BOUND, faces, process=True)

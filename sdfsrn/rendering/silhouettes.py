@@ -21,9 +21,9 @@ MISS = 1.0
 
 def evaluate(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
     """The field without a graph, in chunks."""
-    step = max(1, CHUNK // points.shape[0]) if points.device.type == "cpu" else points.shape[1]
+    step = CHUNK // points.shape[0] if points.device.type == "cpu" else points.shape[1]
     with torch.no_grad():
-        return torch.cat([sdf(part) for part in points.split(max(step, 1), dim=1)], dim=1)
+        return torch.cat([sdf(part) for part in points.split(max(1, step), dim=1)], dim=1)
 
 
 def stratified(

@@ -40,10 +40,13 @@ class Camera:
         rays_o, rays_d = pixel_rays(self.c2w, self.fovy_deg, self.size)
         return rays_o.reshape(1, -1, 3), rays_d.reshape(1, -1, 3)
 
+    def distance(self) -> float:
+        """From the object's centre, scene units."""
+        return float(torch.linalg.vector_norm(self.c2w[0, :3, 3]))
+
     def pixel_width(self) -> float:
         """Of one pixel at the object's centre, scene units."""
-        distance = float(torch.linalg.vector_norm(self.c2w[0, :3, 3]))
-        return 2 * distance * math.tan(math.radians(self.fovy_deg) / 2) / self.size
+        return 2 * self.distance() * math.tan(math.radians(self.fovy_deg) / 2) / self.size
 
 
 def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
@@ -55,9 +58,9 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
     picture = torch.zeros(n_views, n_blocks, n_blocks, device=camera.c2w.device)
     low, high, tolerance = torch.zeros_like(picture), torch.full_like(picture, torch.inf), math.inf
     for block, finer in itertools.pairwise(blocks):
-        # A ray `reach` beside another comes at most that much closer to a surface; half as much again, as no learned field is
-        # exactly 1-Lipschitz, and for the perspective's widening behind the centre.
-        reach = 1.5 * block / math.sqrt(2) * width
+        # A ray `reach` beside another comes at most that much closer to a surface: in the unit sphere no two of a block are
+        # further apart than behind its centre; and a tenth more, as no learned field is exactly 1-Lipschitz.
+        reach = 1.1 * (1 + 1 / camera.distance()) * block / math.sqrt(2) * width
         undecided = picture.abs() < tolerance
         rays_o, rays_d = (rays[None] for rays in chosen_rays(camera.c2w, camera.fovy_deg, size, undecided, block))
         found = _block_minima(grid, rays_o, rays_d, low[undecided][None], high[undecided][None], 2 * reach)

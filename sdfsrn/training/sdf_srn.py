@@ -8,7 +8,7 @@ After SDF-SRN (Lin et al. 2020), with the renderer of DFR (Wu & Sun 2020).
 import copy
 import dataclasses
 import json
-import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,6 @@ from sdfsrn.training.losses import (
     silhouette_loss,
     thickness_loss,
 )
-
-log = logging.getLogger(__name__)
 
 # phase, step, total, metrics; may raise, which is how a caller stops a training
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -222,9 +220,7 @@ class Run:
         if config.thickness_weight:
             is_between = inside[:, ::EVERYWHERE] & met & (ends[..., 0] < t_random) & (t_random < ends[..., 1])
             thickness = thickness_loss(at_ends[0].view(ends.shape), met) + SOLIDITY * hollow_loss(random, is_between)
-            # It fades with the rate: what silhouettes say against it grows small as they fit, and shapes would go on shrinking.
-            fading = self._learning_rate(step) / config.learning_rate
-            loss = loss + config.thickness_weight * fading * thickness
+            loss = loss + config.thickness_weight * thickness
         self._descend(loss, step)
         return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
 
@@ -282,8 +278,8 @@ class Run:
         warm = max(1, total // 10)
         if step < warm:
             return self.config.learning_rate * (step + 1) / warm
-        fraction = torch.tensor((step - warm) / max(1, total - warm))
-        return self.config.learning_rate * float(0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.pi * fraction)))
+        fraction = (step - warm) / max(1, total - warm)
+        return self.config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
 
     def _temperature(self, step: int) -> float:
         """Geometric from the first to the last over the first two fifths of the steps, then constant."""

@@ -24,7 +24,7 @@ from tests.benchmarks.machine import DEVICE, prepare
 class Variant:
     """One training: the same seed for the data, the weights and the rays unless the configuration says otherwise.
 
-    One that is not to be `measured` is only looked at for empty fields.
+    One that is not to be `measured` is only looked at for empty fields. It is evaluated on its own shapes, or on `unseen` ones.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Variant:
     data: dict[str, Any] = field(default_factory=dict)
     run: Callable[..., Run] = Run
     measured: bool = True
+    unseen: SyntheticData | None = None
 
 
 class CeilingRun(Run):
@@ -79,6 +80,7 @@ def _train(variant: Variant) -> dict[str, Any] | None:
     except TrainingCollapsed:
         return None
     if variant.measured:
-        return evaluate_model(run.averaged, run.dataset, config.temperature).report
+        judged = synthetic_dataset(variant.unseen) if variant.unseen else run.dataset
+        return evaluate_model(run.averaged, judged, config.temperature).report
     fields = (GridField(run.averaged.sdf(latent[None]), device=DEVICE) for latent in encode(run.averaged, data.first_views))
     return {"n_failures": sum(bool((field.values >= 0).all()) for field in fields)}

@@ -1,6 +1,8 @@
 """Ranges: every bound of every setting holds, from both sides."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -26,6 +28,14 @@ def test_bounds_are_inclusive_and_kept(config: type, name: str, bound: float, si
 def test_angles_are_finite(value: float) -> None:
     with pytest.raises(ValueError, match="azimuth_deg"):
         View(value, 0.0)
+
+
+@pytest.mark.parametrize("value", ["10.5", "10.0", "True", "'10'"])
+def test_what_is_counted_is_whole(value: str) -> None:
+    """In a process of its own: here constructors check their arguments' types, elsewhere they do not."""
+    code = f"from sdfsrn.config import SdfSrnConfig; SdfSrnConfig(epochs={value})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert "ValueError: epochs must be a whole number" in said
 
 
 @pytest.mark.parametrize("fields", [{"views": ()}, {"views": ring(361, 0)}, {"views": ring(360, 0), "size": 1024}, {"outputs": ()}])

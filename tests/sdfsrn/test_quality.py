@@ -1,4 +1,4 @@
-"""The bars that the project sets itself; minutes each."""
+"""What neither the recipe nor the served model may fall below; minutes each. The bars themselves are the benchmark's."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_served_model_is_as_good_as_its_card_says() -> None:
     report = evaluate_model(model, synthetic_dataset(UNSEEN_DATA), checkpoint.temperature).report
     card = json.loads((WEIGHTS / "default.json").read_text())["evaluation"]
     assert report["novel_view_iou"]["mean"] >= 0.93 and report["n_failures"] == 0
-    assert report["iou_3d"] >= 0.86, "silhouettes do not show a hollow"
+    assert report["iou_3d"] >= 0.88, "silhouettes do not show a hollow"
     for name in ("silhouette_loss", "wrong_pixels", "input_iou", "iou_3d"):
         assert report[name] == pytest.approx(card[name], rel=0.02), name
     assert report["novel_view_iou"]["mean"] == pytest.approx(card["novel_view_iou"]["mean"], abs=2e-3)

@@ -90,6 +90,16 @@ def test_other_cameras_see_the_exact_disc(distance: float, fovy: float) -> None:
     assert ((away < disc) == (picture < 0))[clear].all()
 
 
+def test_from_very_near_what_is_small_and_far_behind_the_centre_is_seen() -> None:
+    def blobs(points: torch.Tensor) -> torch.Tensor:
+        centres = torch.tensor([[0.35, 0.3, -0.8], [-0.5, 0.1, -0.7], [0.1, -0.6, -0.6]])
+        return (points[..., None, :] - centres).norm(dim=-1).amin(-1) - 0.05
+
+    for size in (64, 256):
+        camera = Camera(orbit_c2w(torch.zeros(1), torch.zeros(1), 1.1), 60.0, size)
+        assert _disagreement(minimum_picture(blobs, GridField(blobs), camera), blobs, camera) < 5e-5
+
+
 def test_depth_and_normals_of_a_ball_are_exact() -> None:
     radius, camera = 0.6, _camera(48)
     grid = GridField(ball(radius))
