@@ -46,7 +46,7 @@ def main() -> None:
         "scale": lambda: speed.scale(30 if options.quick else 200),
         "latency": lambda: latency.latency(20 if options.quick else 100),
         "recipe": lambda: speed.recipe(options.quick),
-        "default": lambda: quality.default_quality(9 if options.quick else 300),
+        "default": lambda: quality.default_quality(45 if options.quick else 300),
     }
     if not options.quick:
         groups |= {
