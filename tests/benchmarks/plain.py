@@ -21,7 +21,7 @@ from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.cameras import pixel_rays, rays_through
+from sdfsrn.geometry.cameras import rays_through
 from sdfsrn.rendering.silhouettes import pick_minimum, stratified
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.losses import silhouette_loss
@@ -60,8 +60,7 @@ class PlainRun(AdamRun):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        rays = pixel_rays(self.views.c2w[:1], self.views.fovy_deg, self.views.size)
-        self.reached = unit_sphere_interval(*rays)[2][0].nonzero()[:, 0]  # in every picture, as every camera is as far
+        self.reached = self.outwards[: int(self.reaching[0])].sort().values  # in every picture, as every camera is as far
 
     def _train_step(self, batch: Tensor, step: int) -> Tensor:
         """One optimiser step."""

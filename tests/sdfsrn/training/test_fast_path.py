@@ -1,5 +1,6 @@
 """Speed may not change what is computed: the fast step and picture against the plain ones, on the served model and its data."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -49,11 +50,11 @@ def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model) ->
 
 
 def test_a_fit_searched_with_less_is_nearly_the_exact_one(model: Model) -> None:
-    views = synthetic_dataset(DATA).views
+    views = synthetic_dataset(dataclasses.replace(DATA, n_shapes=24)).views  # of fewer, a few pixels are too large a share
     searches = (None, lambda latents: model.search_sdf(latents, torch.bfloat16), on_grids(model))
     exact, low, gridded = (training_fit(model, views, encode(model, views), 0.01, search) for search in searches)
     assert low == pytest.approx(exact, rel=0.02)
-    assert gridded == pytest.approx(exact, rel=0.05, abs=3e-4), "but for a handful of pixels"
+    assert gridded == pytest.approx(exact, rel=0.05)
     assert len({exact, low, gridded}) == 3, "each was asked for"
 
 
