@@ -20,27 +20,21 @@ from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import ReconstructionConfig, View, ring
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
-from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.cameras import intrinsics, orbit_c2w, pixel_rays
+from sdfsrn.geometry.cameras import intrinsics, orbit_c2w
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
 from sdfsrn.images import Picture, crop_shares, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
+from sdfsrn.refinement import Refinement
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import evaluate, ray_minimum, soft_silhouette
+from sdfsrn.rendering.silhouettes import evaluate, soft_silhouette
 from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_picture
-from sdfsrn.training.losses import overlap_loss
 
 MESH_RESOLUTION = 128
 SOFTEST = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
 SEARCH_SIZE, SEARCH_SAMPLES = 16, 16  # pixels per side of the pictures that the view is searched with; samples per diameter
-REFINE_RAYS, REFINE_SAMPLES, REFINE_PRIOR = 2048, 32, 0.1
-REFINE_STAGES = 3  # after each of which the view is sought once more
-# A mask that the model explains is of its own kind, and a little is to be mended; what it does not know asks for more.
-EXPLAINED_IOU = 0.9
-REFINE_RATE, REFINE_RATE_UNEXPLAINED = 3e-3, 2e-2
 
 # phase, step, total; may raise, which is how a caller stops a reconstruction
 Progress = Callable[[str, int, int], None]
@@ -157,29 +151,30 @@ class Reconstructor:
         config: ReconstructionConfig,
         progress: Progress = lambda phase, step, total: None,
     ) -> Shape:
-        """The shape after `refine_steps`, or as it was if the steps explain the mask no better.
+        """The shape after at most `refine_steps`, or as it was if they explain the mask no better.
 
-        The view was sought for the field as it was: it is sought again after some of the steps, unless `config` knows it.
+        The view is refined with the shape and sought once more for the new one, unless `config` knows it.
         """
-        generator = torch.Generator().manual_seed(config.seed)
-        rate = REFINE_RATE if shape.input_iou > EXPLAINED_IOU else REFINE_RATE_UNEXPLAINED
-        best = current = shape
-        for part in np.array_split(np.arange(config.refine_steps), min(REFINE_STAGES, config.refine_steps)):
-            latent = self._refine(
-                current,
-                crop,
-                len(part),
-                rate,
-                generator,
-                lambda step: progress("refining", int(part[0]) + step, config.refine_steps),  # noqa: B023
-            )
-            try:
-                found = [self.shape(latent, crop, view) for view in dict.fromkeys((current.view, config.input_view))]
-            except ReconstructionFailed:
-                break  # the steps emptied it
-            current = max(found, key=lambda each: each.input_iou)
-            best = max(best, current, key=lambda each: each.input_iou)
-        return best
+        checkpoint, known = self.checkpoint, config.input_view
+        refinement = Refinement(
+            self.model,
+            torch.from_numpy(crop.mask).to(self.device),
+            checkpoint.camera_distance,
+            checkpoint.fovy_deg,
+            torch.Generator().manual_seed(config.seed),
+        )
+        latent, view = refinement.run(
+            shape.latent,
+            shape.view,
+            config.refine_steps,
+            None if known else (checkpoint.lowest_deg, checkpoint.highest_deg),
+            lambda step: progress("refining", step, config.refine_steps),
+        )
+        try:
+            found = [self.shape(latent, crop, each) for each in dict.fromkeys((view, known))]
+        except ReconstructionFailed:
+            return shape  # the steps emptied it
+        return max(shape, *found, key=lambda each: each.input_iou)
 
     def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:
         sdf = self.model.sdf(latent)
@@ -232,40 +227,6 @@ class Reconstructor:
         soft = soft_silhouette(minima.view(len(candidates), -1), camera.pixel_width() / 4)
         agreement = torch.minimum(soft, target).sum(1) / torch.maximum(soft, target).sum(1)
         return candidates[int(agreement.argmax())]
-
-    def _refine(
-        self,
-        shape: Shape,
-        crop: Picture,
-        steps: int,
-        rate: float,
-        generator: torch.Generator,
-        progress: Callable[[int], None],
-    ) -> Float[Tensor, "1 latent_dim"]:
-        """Move the latent so that the silhouette at the picture's view agrees with its mask, staying near where it was.
-
-        DeepSDF's latent optimisation (Park et al. 2019, eq. 10) with the silhouettes' overlap in place of distances.
-        """
-        c2w = self._camera([shape.view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE).c2w
-        rays_o, rays_d = pixel_rays(c2w, self.checkpoint.fovy_deg, IMAGE_SIZE)
-        _, _, meets = unit_sphere_interval(rays_o, rays_d)
-        candidates = meets[0].nonzero()[:, 0].cpu()
-        inside = torch.from_numpy(crop.mask).reshape(1, -1).to(self.device)
-        start = shape.latent.detach()
-        moved = start.clone().requires_grad_()
-        optimizer = torch.optim.Adam([moved], lr=rate)
-        for step in range(steps):
-            progress(step)
-            pixel = candidates[torch.randperm(len(candidates), generator=generator)[:REFINE_RAYS]].to(self.device)
-            optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-            search = self.model.search_sdf(moved, fast_dtype(self.device))
-            minima = ray_minimum(self.model.sdf(moved), rays_o[:, pixel], rays_d[:, pixel], REFINE_SAMPLES, generator, search)
-            loss = overlap_loss(soft_silhouette(minima, self.checkpoint.temperature), inside[:, pixel])
-            loss = loss + REFINE_PRIOR * (moved - start).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return moved.detach()
 
     def input_iou(self, sdf: Sdf, grid: GridField, crop: Picture, view: View) -> float:
         """IoU of the rendered and the given mask at the picture's view."""

@@ -21,12 +21,6 @@ def silhouette_loss(min_sdf: Float[Tensor, "batch n"], inside: Bool[Tensor, "bat
     return temperature * entropy
 
 
-def overlap_loss(soft: Float[Tensor, "batch n"], inside: Bool[Tensor, "batch n"]) -> Float[Tensor, ""]:
-    """1 - intersection over union of a soft silhouette in [0, 1] and a mask (Rahman & Wang 2016), mean over the batch."""
-    common, together = (soft * inside).sum(dim=1), torch.maximum(soft, inside.float()).sum(dim=1)
-    return 1 - (common / (together + 1e-6)).mean()
-
-
 def bound_loss(sdf: Float[Tensor, "batch n"], bound: Float[Tensor, "batch n"]) -> Float[Tensor, ""]:
     """How far the field stays below a known lower bound of it (SDF-SRN, Lin et al. 2020, eq. 8); a bound of 0 says nothing."""
     shortfall: Tensor = functional.relu(bound - sdf) * (bound > 0)

@@ -14,7 +14,6 @@ from sdfsrn.training.losses import (
     centre_loss,
     eikonal_loss,
     hollow_loss,
-    overlap_loss,
     silhouette_loss,
     thickness_loss,
 )
@@ -32,13 +31,6 @@ def test_silhouette_loss_is_the_scaled_cross_entropy(temperature: float) -> None
     assert loss.item() == pytest.approx(by_hand)
     (gradient,) = torch.autograd.grad(silhouette_loss(-minima, inside, temperature), minima)
     assert gradient.abs().max() <= 0.5 + 1e-9, "two rays share a gradient of at most one, whatever the temperature"
-
-
-def test_overlap_loss_is_what_intersection_over_union_lacks() -> None:
-    inside = torch.tensor([[True, True, True, False], [True, False, False, False]])
-    hard = torch.tensor([[1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]])
-    assert overlap_loss(hard, inside).item() == pytest.approx((0.5 + 0) / 2, abs=1e-6)
-    assert overlap_loss(torch.full((1, 4), 0.5), inside[:1]).item() == pytest.approx(1 - 1.5 / 3.5, abs=1e-6)
 
 
 def test_bound_loss_counts_only_what_lies_below_a_bound() -> None:

@@ -1,0 +1,114 @@
+"""Latent optimisation: latent and view moved until silhouette and mask agree (DeepSDF, Park et al. 2019, eq. 10)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sdfsrn.config import View
+from sdfsrn.device import fast_dtype
+from sdfsrn.geometry.bounds import unit_sphere_interval
+from sdfsrn.geometry.cameras import orbit_c2w
+from sdfsrn.networks.model import Model
+from sdfsrn.rendering.silhouettes import pick_minimum, stratified
+from sdfsrn.rendering.views import Camera
+
+SAMPLES = 32  # per ray
+PRIOR = 0.01  # weight of the latent's squared way from its start, beside the rays' squared residuals in scene units
+TURN = 7.0  # radians per unit of the angles' coordinates: damped alike, a view then moves about as readily as a latent
+DAMPING, LESS, MORE = 1.0, 1 / 3, 4.0  # at the start; its factors after a step that helped and after one that did not
+STUCK = 1e4  # damping with which no step is long enough to matter
+GAIN = 1e-3  # share of the cost: a step that gains less is the last
+
+
+class Refinement:
+    """One mask, and the search for the latent and the view on an orbit that explain it.
+
+    The smallest signed distance along a pixel's ray shall be below -margin inside the mask and above the margin outside it; what
+    a ray falls short of that is its residual, in scene units. The margin is a quarter of a pixel: nearer to the outline a
+    pixel's centre hardly says on which side it is.
+    """
+
+    def __init__(
+        self, model: Model, mask: Bool[Tensor, "size size"], distance: float, fovy_deg: float, generator: torch.Generator
+    ) -> None:
+        self.model, self.distance, self.fovy_deg, self.size = model, distance, fovy_deg, len(mask)
+        camera = self._camera(View(0, 0))
+        # wherever on its orbit a camera stands, a pixel's ray crosses the unit sphere at the same distances from it
+        near, far, meets = unit_sphere_interval(*camera.rays())
+        self.meets = meets[0]
+        self.t = stratified(near[meets], far[meets], SAMPLES, generator)
+        self.outside = 1 - 2 * mask.flatten()[self.meets].float()  # 1 or, inside, -1
+        self.margin = camera.pixel_width() / 4
+
+    def run(
+        self,
+        latent: Float[Tensor, "1 latent_dim"],
+        view: View,
+        steps: int,
+        elevations: tuple[float, float] | None,
+        progress: Callable[[int], None] = lambda step: None,
+    ) -> tuple[Float[Tensor, "1 latent_dim"], View]:
+        """The latent and the view after at most `steps` trials of Levenberg and Marquardt's method (Marquardt 1963).
+
+        The view moves too, within `elevations` in degrees, or is known where there are none. One point of each ray counts, so
+        a single backward pass gives the derivatives of every ray, and a trial solves one small linear system.
+        """
+        start = torch.cat([latent[0].detach(), latent.new_zeros(0 if elevations is None else 2)])
+        prior = torch.full_like(start, PRIOR)
+        prior[latent.shape[1] :] = 0
+
+        def split(place: Tensor) -> tuple[Tensor, View]:
+            return place[None, : latent.shape[1]], _turned(view, place[latent.shape[1] :].tolist(), elevations)
+
+        def cost(residuals: Tensor, place: Tensor) -> float:
+            return float(residuals.square().sum() + (prior * (place - start).square()).sum())
+
+        best, damping = start, DAMPING
+        residuals, jacobian = self._residuals(*split(best), len(start))
+        lowest = cost(residuals, best)
+        for step in range(steps):
+            progress(step)
+            curvature = jacobian.T @ jacobian + torch.diag(prior + damping)
+            trial = best - torch.linalg.solve(curvature, jacobian.T @ residuals + prior * (best - start))
+            found = self._residuals(*split(trial), len(start))
+            gain = lowest - cost(found[0], trial)
+            damping *= LESS if gain > 0 else MORE
+            if gain > 0:
+                best, lowest, (residuals, jacobian) = trial, lowest - gain, found
+            if 0 < gain < GAIN * (lowest + gain) or damping > STUCK:
+                break
+        return split(best)
+
+    def _camera(self, view: View) -> Camera:
+        azimuth, elevation = (torch.tensor([float(angle)]) for angle in (view.azimuth_deg, view.elevation_deg))
+        return Camera(orbit_c2w(azimuth, elevation, self.distance).to(self.model.device), self.fovy_deg, self.size)
+
+    def _residuals(
+        self, latent: Tensor, view: View, n_coordinates: int
+    ) -> tuple[Float[Tensor, " rays"], Float[Tensor, "rays coordinates"]]:
+        """What the rays fall short of, and its derivatives by the latent and the angles."""
+        camera = self._camera(view)
+        rays_o, rays_d = (rays[:, self.meets] for rays in camera.rays())
+        t, _ = pick_minimum(self.model.search_sdf(latent, fast_dtype(self.model.device)), rays_o, rays_d, self.t[None])
+        # a ray's own copy of the latent gets its own derivative; where its lowest point lies is constant (Danskin's theorem)
+        latents = latent.expand(len(self.t), -1).clone().requires_grad_()
+        points = (rays_o + t[..., None] * rays_d)[0].requires_grad_()
+        minima = self.model.sdf(latents)(points[:, None])[:, 0]
+        by_latent, by_point = torch.autograd.grad(minima.sum(), (latents, points))
+        # the points turn with the camera: about the vertical with its azimuth, about its right with its elevation
+        axes = torch.stack([points.new_tensor([0.0, 1.0, 0.0]), -camera.c2w[0, :3, 0]])
+        by_angle = TURN * (torch.linalg.cross(axes[None], points.detach()[:, None]) * by_point[:, None]).sum(-1)
+        derivatives = torch.cat([by_latent, by_angle], dim=1)[:, :n_coordinates]
+        short = self.margin - self.outside * minima.detach()
+        return short.relu(), -(self.outside * (short > 0))[:, None] * derivatives
+
+
+def _turned(view: View, turns: list[float], elevations: tuple[float, float] | None) -> View:
+    if elevations is None:
+        return view
+    azimuth, elevation = (math.degrees(turn * TURN) for turn in turns)
+    low, high = min(elevations[0], view.elevation_deg), max(elevations[1], view.elevation_deg)
+    return View((view.azimuth_deg + azimuth) % 360, min(high, max(low, view.elevation_deg + elevation)))
