@@ -151,7 +151,9 @@ class ReconstructionConfig:
     size: int = setting(256, "pixels per side", low=32, high=1024)
     outputs: tuple[Output, ...] = setting(("silhouettes",), "what to make")
     mesh_format: MeshFormat = setting("glb", "file format of the mesh")
-    refine_steps: int = setting(0, "latent steps against the picture's own mask", low=0, high=500)
+    refine_steps: int = setting(
+        0, "at most so many steps of latent and unknown view against the picture's own mask", low=0, high=500
+    )
     seed: int = setting(0, "seed of whatever is random", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:

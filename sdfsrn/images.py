@@ -14,7 +14,7 @@ MAX_BYTES = 20_000_000
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 16
 MIN_MASK_PIXELS = 32
-STORED_SIDE = 1024  # longer pictures are reduced: the encoder reads 64 x 64, refinement at most 256 x 256
+STORED_SIDE = 1024  # longer pictures are reduced: encoder and refinement look at 64 x 64
 
 # Files are recognised by content, from these formats alone: Pillow's other decoders are attack surface nobody asked for.
 FORMATS = ("PNG", "JPEG", "WEBP")

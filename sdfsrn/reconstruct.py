@@ -153,7 +153,7 @@ class Reconstructor:
     ) -> Shape:
         """The shape after at most `refine_steps`, or as it was if they explain the mask no better.
 
-        The view is refined with the shape and sought once more for the new one, unless `config` knows it.
+        The view moves with the shape and is sought once more for the new one, unless `config` knows it.
         """
         checkpoint, known = self.checkpoint, config.input_view
         refinement = Refinement(
@@ -163,17 +163,20 @@ class Reconstructor:
             checkpoint.fovy_deg,
             torch.Generator().manual_seed(config.seed),
         )
+        elevation = shape.view.elevation_deg  # the view's search ends a little beyond what the model was trained at
         latent, view = refinement.run(
             shape.latent,
             shape.view,
             config.refine_steps,
-            None if known else (checkpoint.lowest_deg, checkpoint.highest_deg),
+            None if known else (min(checkpoint.lowest_deg, elevation), max(checkpoint.highest_deg, elevation)),
             lambda step: progress("refining", step, config.refine_steps),
         )
         try:
-            found = [self.shape(latent, crop, each) for each in dict.fromkeys((view, known))]
+            sdf, grid = self._field(latent)
         except ReconstructionFailed:
             return shape  # the steps emptied it
+        views = [view] if known else [view, self.estimate_view(grid, crop)]
+        found = [Shape(latent, sdf, grid, each, self.input_iou(sdf, grid, crop, each)) for each in views]
         return max(shape, *found, key=lambda each: each.input_iou)
 
     def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:

@@ -27,8 +27,8 @@ class Refinement:
     """One mask, and the search for the latent and the view on an orbit that explain it.
 
     The smallest signed distance along a pixel's ray shall be below -margin inside the mask and above the margin outside it; what
-    a ray falls short of that is its residual, in scene units. The margin is a quarter of a pixel: nearer to the outline a
-    pixel's centre hardly says on which side it is.
+    a ray falls short of that is its residual, in scene units. The margin, a quarter of a pixel, keeps the outline between the
+    pixels' centres rather than on them.
     """
 
     def __init__(
@@ -51,45 +51,48 @@ class Refinement:
         elevations: tuple[float, float] | None,
         progress: Callable[[int], None] = lambda step: None,
     ) -> tuple[Float[Tensor, "1 latent_dim"], View]:
-        """The latent and the view after at most `steps` trials of Levenberg and Marquardt's method (Marquardt 1963).
+        """The latent and the view after at most `steps` trials of damped least squares (Levenberg 1944).
 
         The view moves too, within `elevations` in degrees, or is known where there are none. One point of each ray counts, so
         a single backward pass gives the derivatives of every ray, and a trial solves one small linear system.
         """
+        n_latent = latent.shape[1]
         start = torch.cat([latent[0].detach(), latent.new_zeros(0 if elevations is None else 2)])
         prior = torch.full_like(start, PRIOR)
-        prior[latent.shape[1] :] = 0
+        prior[n_latent:] = 0
+        # the last coordinate is the elevation's
+        low, high = (math.radians(end - view.elevation_deg) / TURN for end in elevations or (-90, 90))
 
-        def split(place: Tensor) -> tuple[Tensor, View]:
-            return place[None, : latent.shape[1]], _turned(view, place[latent.shape[1] :].tolist(), elevations)
-
-        def cost(residuals: Tensor, place: Tensor) -> float:
-            return float(residuals.square().sum() + (prior * (place - start).square()).sum())
+        def look(place: Tensor) -> tuple[float, Tensor, Tensor]:
+            residuals, jacobian = self.residuals(place[None, :n_latent], _turned(view, place[n_latent:].tolist()))
+            cost = residuals.square().sum() + (prior * (place - start).square()).sum()
+            return float(cost), residuals, jacobian[:, : len(place)]
 
         best, damping = start, DAMPING
-        residuals, jacobian = self._residuals(*split(best), len(start))
-        lowest = cost(residuals, best)
+        cost, residuals, jacobian = look(best)
         for step in range(steps):
             progress(step)
-            curvature = jacobian.T @ jacobian + torch.diag(prior + damping)
-            trial = best - torch.linalg.solve(curvature, jacobian.T @ residuals + prior * (best - start))
-            found = self._residuals(*split(trial), len(start))
-            gain = lowest - cost(found[0], trial)
-            damping *= LESS if gain > 0 else MORE
-            if gain > 0:
-                best, lowest, (residuals, jacobian) = trial, lowest - gain, found
-            if 0 < gain < GAIN * (lowest + gain) or damping > STUCK:
+            slope = jacobian.T @ residuals + prior * (best - start)
+            if elevations and bool(best[-1] <= low if slope[-1] > 0 else best[-1] >= high):
+                jacobian[:, -1] = slope[-1] = 0  # it would leave its bounds: the others move without it
+            trial = best - torch.linalg.solve(jacobian.T @ jacobian + torch.diag(prior + damping), slope)
+            if elevations:
+                trial[-1] = trial[-1].clamp(low, high)
+            if not bool(trial.isfinite().all()):
                 break
-        return split(best)
+            found = look(trial)
+            gain = 1 - found[0] / cost if cost else 0.0
+            if gain > 0:
+                best, (cost, residuals, jacobian) = trial, found
+            damping *= LESS if gain > 0 else MORE
+            if 0 < gain < GAIN or damping > STUCK:
+                break
+        return best[None, :n_latent], _turned(view, best[n_latent:].tolist())
 
-    def _camera(self, view: View) -> Camera:
-        azimuth, elevation = (torch.tensor([float(angle)]) for angle in (view.azimuth_deg, view.elevation_deg))
-        return Camera(orbit_c2w(azimuth, elevation, self.distance).to(self.model.device), self.fovy_deg, self.size)
-
-    def _residuals(
-        self, latent: Tensor, view: View, n_coordinates: int
-    ) -> tuple[Float[Tensor, " rays"], Float[Tensor, "rays coordinates"]]:
-        """What the rays fall short of, and its derivatives by the latent and the angles."""
+    def residuals(
+        self, latent: Float[Tensor, "1 latent_dim"], view: View
+    ) -> tuple[Float[Tensor, " rays"], Float[Tensor, "rays latent_dim+2"]]:
+        """What the rays fall short of, and its derivatives by the latent and by azimuth and elevation, in TURN radians."""
         camera = self._camera(view)
         rays_o, rays_d = (rays[:, self.meets] for rays in camera.rays())
         t, _ = pick_minimum(self.model.search_sdf(latent, fast_dtype(self.model.device)), rays_o, rays_d, self.t[None])
@@ -101,14 +104,16 @@ class Refinement:
         # the points turn with the camera: about the vertical with its azimuth, about its right with its elevation
         axes = torch.stack([points.new_tensor([0.0, 1.0, 0.0]), -camera.c2w[0, :3, 0]])
         by_angle = TURN * (torch.linalg.cross(axes[None], points.detach()[:, None]) * by_point[:, None]).sum(-1)
-        derivatives = torch.cat([by_latent, by_angle], dim=1)[:, :n_coordinates]
         short = self.margin - self.outside * minima.detach()
-        return short.relu(), -(self.outside * (short > 0))[:, None] * derivatives
+        return short.relu(), -(self.outside * (short > 0))[:, None] * torch.cat([by_latent, by_angle], dim=1)
+
+    def _camera(self, view: View) -> Camera:
+        azimuth, elevation = (torch.tensor([float(angle)]) for angle in (view.azimuth_deg, view.elevation_deg))
+        return Camera(orbit_c2w(azimuth, elevation, self.distance).to(self.model.device), self.fovy_deg, self.size)
 
 
-def _turned(view: View, turns: list[float], elevations: tuple[float, float] | None) -> View:
-    if elevations is None:
+def _turned(view: View, turns: list[float]) -> View:
+    if not turns:
         return view
     azimuth, elevation = (math.degrees(turn * TURN) for turn in turns)
-    low, high = min(elevations[0], view.elevation_deg), max(elevations[1], view.elevation_deg)
-    return View((view.azimuth_deg + azimuth) % 360, min(high, max(low, view.elevation_deg + elevation)))
+    return View((view.azimuth_deg + azimuth) % 360, view.elevation_deg + elevation)

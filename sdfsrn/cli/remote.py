@@ -27,7 +27,9 @@ def reconstruct(
     views: Annotated[str, typer.Option(help="JSON, as in the HTTP contract")] = '{"count": 6, "elevation_deg": 20}',
     size: Annotated[int, typer.Option(help="pixels per side")] = 256,
     outputs: Annotated[str, typer.Option(help="comma-separated")] = "silhouettes,mesh",
-    refine_steps: Annotated[int, typer.Option(help="latent steps against the picture's own mask")] = 0,
+    refine_steps: Annotated[
+        int, typer.Option(help="at most so many steps of latent and unknown view against the picture's own mask")
+    ] = 0,
     frame: Annotated[str, typer.Option(help="object, or input: azimuth relative to the picture's own view")] = "object",
     mesh_format: Annotated[str, typer.Option(help="glb, obj, ply or stl")] = "glb",
     model: Annotated[str, typer.Option(help="name, or job:ID of a training that succeeded")] = "default",

@@ -1,4 +1,4 @@
-"""The refinement's derivatives against finite differences, and what it does with views and with masks it cannot explain."""
+"""The refinement's derivatives against finite differences, and what becomes of views."""
 
 import math
 
@@ -6,13 +6,11 @@ import pytest
 import torch
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.config import WEIGHTS, SyntheticData, View
+from sdfsrn.config import WEIGHTS, ReconstructionConfig, SyntheticData, View
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.images import Picture
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.refinement import TURN, Refinement
-
-ELEVATIONS = (-10.0, 40.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +39,16 @@ def test_derivatives_are_those_of_finite_differences(
     served: Reconstructor, box: tuple[Picture, View], refinement: Refinement
 ) -> None:
     latent, view = served.encode(box[0]), View(box[1].azimuth_deg + 10, box[1].elevation_deg + 5)
-    residuals, derivatives = refinement._residuals(latent, view, 130)
+    residuals, derivatives = refinement.residuals(latent, view)
     direction = torch.nn.functional.normalize(torch.randn(1, 128, generator=torch.Generator().manual_seed(1)))
     step, turn_deg = 1e-3, 0.05
     turn = math.radians(turn_deg) / TURN
 
     def difference(latent_step: torch.Tensor, azimuth_deg: float, elevation_deg: float) -> torch.Tensor:
         plus, minus = (
-            refinement._residuals(
+            refinement.residuals(
                 latent + way * latent_step,
                 View(view.azimuth_deg + way * azimuth_deg, view.elevation_deg + way * elevation_deg),
-                130,
             )[0]
             for way in (1, -1)
         )
@@ -66,25 +63,40 @@ def test_derivatives_are_those_of_finite_differences(
     short = residuals > 5e-3  # on both sides of the difference too
     assert int(short.sum()) > 20
     for derivative, expected in pairs:
-        # the median: a ray whose lowest sample changes between the two has a jump in its difference
-        error = (derivative - expected)[short].abs().median() / expected[short].abs().median()
-        assert float(error) < 0.05
+        # most of them: a ray whose lowest sample changes between the two has a jump in its difference
+        error = (derivative - expected)[short].abs().quantile(0.9) / expected[short].abs().median()
+        assert float(error) < 0.1
 
 
 def test_view_is_turned_back(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
     picture, true = box
-    latent = served.encode(picture)
+    latent, config = served.encode(picture), ReconstructionConfig(refine_steps=30)
     for azimuth, elevation in ((12, 0), (-12, 0), (0, 8)):
         wrong = View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation)
-        _, found = refinement.run(latent, wrong, 30, ELEVATIONS)
-        assert abs((found.azimuth_deg - true.azimuth_deg + 180) % 360 - 180) < 6
-        assert abs(found.elevation_deg - true.elevation_deg) < 6
+        start = served.shape(latent, picture, wrong)
+        found = served.refined(start, picture, config)
+        assert found.input_iou > start.input_iou
+        for view in (refinement.run(latent, wrong, 30, (-10, 40))[1], found.view):
+            assert abs((view.azimuth_deg - true.azimuth_deg + 180) % 360 - 180) < 6
+            assert abs(view.elevation_deg - true.elevation_deg) < 6
 
 
-def test_known_view_stays_and_elevations_hold(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
+def test_known_view_stays(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
     latent, true = served.encode(box[0]), box[1]
     moved, view = refinement.run(latent, true, 5, None)
     assert view == true and not torch.equal(moved, latent)
-    narrow = (true.elevation_deg + 9, true.elevation_deg + 10)
-    _, view = refinement.run(latent, View(true.azimuth_deg, true.elevation_deg + 9.5), 10, narrow)
-    assert narrow[0] <= view.elevation_deg <= narrow[1]
+
+
+def test_at_the_end_of_the_elevations_the_latent_goes_on(
+    served: Reconstructor, box: tuple[Picture, View], refinement: Refinement
+) -> None:
+    """The best elevation lies beyond the bound: what is left is as well explained as if the view there were known."""
+    latent, true = served.encode(box[0]), box[1]
+    low = true.elevation_deg + 9
+    bounded, view = refinement.run(latent, View(true.azimuth_deg, low + 0.5), 30, (low, low + 1))
+    assert low - 1e-3 <= view.elevation_deg <= low + 1 + 1e-3
+    known, _ = refinement.run(latent, View(true.azimuth_deg, low), 30, None)
+    left, left_known = (
+        float(refinement.residuals(z, v)[0].square().sum()) for z, v in ((bounded, view), (known, View(true.azimuth_deg, low)))
+    )
+    assert left < 1.1 * left_known
