@@ -12,7 +12,7 @@ from sdfsrn.device import fast_dtype
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w
 from sdfsrn.networks.model import Model
-from sdfsrn.rendering.silhouettes import pick_minimum, stratified
+from sdfsrn.rendering.silhouettes import seek_minimum, stratified
 from sdfsrn.rendering.views import Camera
 
 SAMPLES = 32  # per ray
@@ -95,7 +95,7 @@ class Refinement:
         """What the rays fall short of, and its derivatives by the latent and by azimuth and elevation, in TURN radians."""
         camera = self._camera(view)
         rays_o, rays_d = (rays[:, self.meets] for rays in camera.rays())
-        t, _ = pick_minimum(self.model.search_sdf(latent, fast_dtype(self.model.device)), rays_o, rays_d, self.t[None])
+        t, _ = seek_minimum(self.model.search_sdf(latent, fast_dtype(self.model.device)), rays_o, rays_d, self.t[None])
         # a ray's own copy of the latent gets its own derivative; where its lowest point lies is constant (Danskin's theorem)
         latents = latent.expand(len(self.t), -1).clone().requires_grad_()
         points = (rays_o + t[..., None] * rays_d)[0].requires_grad_()

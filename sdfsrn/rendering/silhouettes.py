@@ -75,6 +75,25 @@ def pick_minimum(
     return lowest(along(sdf, rays_o, rays_d, t), t)
 
 
+def seek_minimum(
+    sdf: Sdf,
+    rays_o: Float[Tensor, "batch n 3"],
+    rays_d: Float[Tensor, "batch n 3"],
+    t: Float[Tensor, "batch n samples"],
+) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
+    """`pick_minimum` from little more than half of the samples: every second one, and the two beside the smallest of these.
+
+    For where either of two nearly equal minima will do: a distance changes no faster than its ray goes on, so what is skipped
+    is smaller by less than the way from one sample to the next. `t` rises along a ray.
+    """
+    coarse = along(sdf, rays_o, rays_d, t[..., ::2])
+    middle = 2 * coarse.argmin(dim=-1, keepdim=True)
+    beside = torch.cat([(middle - 1).clamp(min=0), (middle + 1).clamp(max=t.shape[-1] - 1)], dim=-1)
+    t_beside = t.gather(-1, beside)
+    values = torch.cat([coarse.amin(dim=-1, keepdim=True), along(sdf, rays_o, rays_d, t_beside)], dim=-1)
+    return lowest(values, torch.cat([t.gather(-1, middle), t_beside], dim=-1))
+
+
 def inside_span(
     values: Float[Tensor, "batch n samples"], t: Float[Tensor, "batch n samples"]
 ) -> tuple[Float[Tensor, "batch n 2"], Bool[Tensor, "batch n"]]:

@@ -28,7 +28,7 @@ from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays, rays_through
 from sdfsrn.networks.model import Model, ModelConfig
 from sdfsrn.rendering import Sdf
-from sdfsrn.rendering.silhouettes import MISS, along, inside_span, lowest, points_at, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import MISS, along, inside_span, points_at, ray_minimum, seek_minimum, soft_silhouette, stratified
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.losses import (
     background_angle,
@@ -200,14 +200,14 @@ class Run:
         sdf = self.model.sdf(latents)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, config.n_samples, generator)
-        values = along(self.model.search_sdf(latents, self.fast_dtype), rays_o, rays_d, t)
-        t_picked, _ = lowest(values, t)
+        search = self.model.search_sdf(latents, self.fast_dtype)
+        t_picked, _ = seek_minimum(search, rays_o, rays_d, t)
         n_points = CENTRE_POINTS if self.centre_weight else 0
         in_ball = points_in_ball(len(batch), n_points, generator).to(self.device) * CENTRE_RADIUS
         some_o, some_d, some_t = (part[:, ::EVERYWHERE] for part in (rays_o, rays_d, t))
         asked = [rays_o + t_picked[..., None] * rays_d, in_ball]
         if config.thickness_weight:
-            ends, met = inside_span(values[:, ::EVERYWHERE], some_t)
+            ends, met = inside_span(along(search, some_o, some_d, some_t), some_t)
             asked.append(points_at(some_o, some_d, ends).flatten(1, 2))
         # one call is quicker than several
         picked, sdf_in_ball, *at_ends = sdf(torch.cat(asked, dim=1)).split([part.shape[1] for part in asked], dim=1)

@@ -8,7 +8,17 @@ from torch.nn.utils import parameters_to_vector
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
-from sdfsrn.rendering.silhouettes import MISS, along, evaluate, inside_span, pick_minimum, ray_minimum, soft_silhouette, stratified
+from sdfsrn.rendering.silhouettes import (
+    MISS,
+    along,
+    evaluate,
+    inside_span,
+    pick_minimum,
+    ray_minimum,
+    seek_minimum,
+    soft_silhouette,
+    stratified,
+)
 from tests.sdfsrn.rendering.fields import ball, box, decoder_field
 from tests.sdfsrn.rendering.plain import plain_minimum
 
@@ -133,6 +143,25 @@ def test_picked_is_the_smallest_sample() -> None:
     t_picked, smallest = pick_minimum(sdf, rays_o, rays_d, t)
     torch.testing.assert_close(smallest, plain_minimum(sdf, rays_o, rays_d, t))
     torch.testing.assert_close(sdf(rays_o + t_picked[..., None] * rays_d), smallest)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 15, 16])
+def test_sought_is_all_but_the_smallest_sample(n_samples: int) -> None:
+    """Over two bodies, so that rays have two minima: never further off than samples are apart, and seldom off at all."""
+    rays_o, rays_d = _rays(24)
+    near, far, _ = unit_sphere_interval(rays_o, rays_d)
+    t = stratified(near, far, n_samples, torch.Generator().manual_seed(1))
+    round_one, flat_one = ball(0.3), box((0.5, 0.1, 0.4))
+
+    def sdf(points: torch.Tensor) -> torch.Tensor:
+        return torch.minimum(round_one(points - 0.4), flat_one(points + 0.3))
+
+    t_sought, found = seek_minimum(sdf, rays_o, rays_d, t)
+    torch.testing.assert_close(sdf(rays_o + t_sought[..., None] * rays_d), found)
+    _, smallest = pick_minimum(sdf, rays_o, rays_d, t)
+    excess = found - smallest
+    assert excess.min() >= 0 and (excess <= (t.diff().amax(-1) if n_samples > 1 else 0)).all()
+    assert (excess == 0).float().mean() > 0.95
 
 
 def test_evaluation_in_chunks_is_the_evaluation() -> None:
