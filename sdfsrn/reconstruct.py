@@ -107,7 +107,7 @@ class Reconstructor:
                 progress("turntable", 0, 1)
                 self._write_turntable(sdf, grid, camera_distance, fovy_deg, folder / "turntable.gif")
         if "sdf_grid" in config.outputs:
-            values = sample_grid(partial(evaluate, sdf), len(grid.values), self.device)
+            values = sample_grid(partial(evaluate, sdf), len(grid.values), self.device, grid.mirror)
             np.save(folder / "sdf_grid.npy", values.cpu().numpy())
         metrics = {
             "input_iou": shape.input_iou,
@@ -182,7 +182,8 @@ class Reconstructor:
     def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:
         sdf = self.model.sdf(latent)
         # the grid only says where to look: low precision will do
-        grid = GridField(self.model.search_sdf(latent, fast_dtype(self.device)), device=self.device)
+        mirror = self.model.config.symmetry == "mirror"
+        grid = GridField(self.model.search_sdf(latent, fast_dtype(self.device)), device=self.device, mirror=mirror)
         if not bool(grid.values.isfinite().all()):
             raise ReconstructionFailed("the model's field is not finite: its weights are damaged; train it anew or choose another")
         if bool((grid.values >= 0).all()):

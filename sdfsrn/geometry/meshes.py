@@ -29,17 +29,28 @@ def cut_to_sphere(sdf: Float[Tensor, "*batch"], points: Float[Tensor, "*batch 3"
     return torch.maximum(sdf, torch.linalg.vector_norm(points, dim=-1) - 1)
 
 
-def sample_grid(sdf: Callable[[Tensor], Tensor], resolution: int, device: torch.device | None = None) -> Float[Tensor, "n n n"]:
+def mirrored(values: Float[Tensor, "n n n"]) -> Float[Tensor, "n n n"]:
+    """At the nodes of `grid_points`: what is at x >= 0, and its mirror image below."""
+    half = values.shape[0] // 2
+    return torch.cat([values[-half:].flip(0), values[half:]])
+
+
+def sample_grid(
+    sdf: Callable[[Tensor], Tensor], resolution: int, device: torch.device | None = None, mirror: bool = False
+) -> Float[Tensor, "n n n"]:
     """The field at the nodes of `grid_points`, cut off at the unit sphere so that its zero level set is closed.
 
     Nodes more than a cell outside are not asked: they get their distance to the sphere, which is less than the field there.
+    Nor, with `mirror`, are those at x < 0: the field is its own mirror image.
     """
     points = grid_points(resolution, device)
     values: Tensor = torch.linalg.vector_norm(points, dim=-1) - 1
     asked = values < 2 * BOUND / (resolution - 1)
+    if mirror:
+        asked[: resolution // 2] = False
     with torch.no_grad():
         values[asked] = cut_to_sphere(sdf(points[asked][None])[0], points[asked])
-    return values
+    return mirrored(values) if mirror else values
 
 
 def extract_mesh(values: Float[Tensor, "n n n"]) -> trimesh.Trimesh:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.meshes import BOUND, cut_to_sphere, grid_points, sample_grid
+from sdfsrn.geometry.meshes import BOUND, cut_to_sphere, grid_points, mirrored, sample_grid
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import evaluate, pick_minimum, stratified
 
@@ -23,9 +23,13 @@ class GridField:
     shape lies in the ball of `radius`, at least two cells from its edge.
     """
 
-    def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None) -> None:
-        """Sample a grid of half the resolution, then the full one where it matters; `sdf` may be of low precision."""
-        self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device))
+    def __init__(self, sdf: Sdf, resolution: int = 64, device: torch.device | None = None, mirror: bool = False) -> None:
+        """Sample a grid of half the resolution, then the full one where it matters; `sdf` may be of low precision.
+
+        With `mirror` the field is its own mirror image in x = 0, and half of it is asked.
+        """
+        self.mirror = mirror
+        self._set(sample_grid(lambda points: evaluate(sdf, points), resolution // 2, device, mirror))
         rough, finer = self._interpolated(resolution), self.finer(sdf, resolution)
         self._set(finer)
         is_close = finer.abs() < 2 * self.margin
@@ -77,9 +81,11 @@ class GridField:
         """The field at the nodes of a finer grid: asked itself near the surface, interpolated elsewhere."""
         values = self._interpolated(resolution)
         near = values.abs() < NEAR * self.margin
+        if self.mirror:
+            near[: resolution // 2] = False
         points = grid_points(resolution, values.device)[near]
         values[near] = cut_to_sphere(evaluate(sdf, points[None])[0], points)
-        return values
+        return mirrored(values) if self.mirror else values
 
     def _interpolated(self, resolution: int) -> Float[Tensor, "n n n"]:
         size = (resolution, resolution, resolution)

@@ -30,3 +30,22 @@ def test_finer_is_the_field_itself_near_the_surface(case: str) -> None:
     assert near.sum() > 100
     torch.testing.assert_close(finer[near], exact[near], atol=1e-6, rtol=1e-5)
     assert ((finer < 0) == (exact < 0)).all()
+
+
+@pytest.mark.parametrize("resolution", [31, 32])
+def test_half_of_a_mirrored_field_says_it_all(resolution: int) -> None:
+    asked: list[float] = []
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        asked.append(float(points[..., 0].min()))
+        return box((0.4, 0.3, 0.2))(torch.stack([points[..., 0].abs() - 0.3, points[..., 1] + 0.1, points[..., 2]], dim=-1))
+
+    whole = GridField(field, resolution)
+    finer = whole.finer(field, 2 * resolution)
+    assert min(asked) < -0.9
+    asked.clear()
+    half = GridField(field, resolution, mirror=True)
+    torch.testing.assert_close(half.finer(field, 2 * resolution), finer)
+    assert min(asked) > -1e-6
+    torch.testing.assert_close(half.values, whole.values)
+    assert (half.error, half.radius) == pytest.approx((whole.error, whole.radius), rel=1e-4)
