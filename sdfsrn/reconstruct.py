@@ -35,6 +35,7 @@ SOFTEST = 0.02  # scene units at most, so that the inside is 255 and the backgro
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
 SEARCH_SIZE, SEARCH_SAMPLES = 16, 16  # pixels per side of the pictures that the view is searched with; samples per diameter
+MENDED = 0.9  # of what a shape leaves unexplained: a refined one that leaves more is not worth its dents
 
 # phase, step, total; may raise, which is how a caller stops a reconstruction
 Progress = Callable[[str, int, int], None]
@@ -151,7 +152,7 @@ class Reconstructor:
         config: ReconstructionConfig,
         progress: Progress = lambda phase, step, total: None,
     ) -> Shape:
-        """The shape after at most `refine_steps`, or as it was if they explain the mask no better.
+        """The shape after at most `refine_steps`, or as it was if they leave nearly as much of the mask unexplained.
 
         The view moves with the shape and is sought once more for the new one, unless `config` knows it.
         """
@@ -177,7 +178,8 @@ class Reconstructor:
             return shape  # the steps emptied it
         views = [view] if known else [view, self.estimate_view(grid, crop)]
         found = [Shape(latent, sdf, grid, each, self.input_iou(sdf, grid, crop, each)) for each in views]
-        return max(shape, *found, key=lambda each: each.input_iou)
+        refined = max(found, key=lambda each: each.input_iou)
+        return refined if 1 - refined.input_iou < MENDED * (1 - shape.input_iou) else shape
 
     def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:
         sdf = self.model.sdf(latent)
