@@ -27,12 +27,18 @@ class Refinement:
     """One mask, and the search for the latent and the view on an orbit that explain it.
 
     The smallest signed distance along a pixel's ray shall be below -margin inside the mask and above the margin outside it; what
-    a ray falls short of that is its residual, in scene units. The margin, a quarter of a pixel, keeps the outline between the
-    pixels' centres rather than on them.
+    a ray falls short of that is its residual, in scene units. The margin, `margin_px` pixels, keeps the outline between the
+    pixels' centres rather than on them; a wide one also keeps the field steep there.
     """
 
     def __init__(
-        self, model: Model, mask: Bool[Tensor, "size size"], distance: float, fovy_deg: float, generator: torch.Generator
+        self,
+        model: Model,
+        mask: Bool[Tensor, "size size"],
+        distance: float,
+        fovy_deg: float,
+        margin_px: float,
+        generator: torch.Generator,
     ) -> None:
         self.model, self.distance, self.fovy_deg, self.size = model, distance, fovy_deg, len(mask)
         camera = self._camera(View(0, 0))
@@ -41,7 +47,7 @@ class Refinement:
         self.meets = meets[0]
         self.t = stratified(near[meets], far[meets], SAMPLES, generator)
         self.outside = 1 - 2 * mask.flatten()[self.meets].float()  # 1 or, inside, -1
-        self.margin = camera.pixel_width() / 4
+        self.margin = margin_px * camera.pixel_width()
 
     def run(
         self,

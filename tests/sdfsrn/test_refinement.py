@@ -32,7 +32,7 @@ def refinement(served: Reconstructor, box: tuple[Picture, View]) -> Refinement:
     """Of the box's mask."""
     checkpoint = served.checkpoint
     mask = torch.from_numpy(box[0].mask)
-    return Refinement(served.model, mask, checkpoint.camera_distance, checkpoint.fovy_deg, torch.Generator().manual_seed(0))
+    return Refinement(served.model, mask, checkpoint.camera_distance, checkpoint.fovy_deg, 0.25, torch.Generator().manual_seed(0))
 
 
 def test_derivatives_are_those_of_finite_differences(
