@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from skimage import measure
 from torch import Tensor
 
@@ -29,10 +29,24 @@ def cut_to_sphere(sdf: Float[Tensor, "*batch"], points: Float[Tensor, "*batch 3"
     return torch.maximum(sdf, torch.linalg.vector_norm(points, dim=-1) - 1)
 
 
-def mirrored(values: Float[Tensor, "n n n"]) -> Float[Tensor, "n n n"]:
-    """At the nodes of `grid_points`: what is at x >= 0, and its mirror image below."""
-    half = values.shape[0] // 2
-    return torch.cat([values[-half:].flip(0), values[half:]])
+def ask_nodes(
+    sdf: Callable[[Tensor], Tensor],
+    points: Float[Tensor, "n n n 3"],
+    values: Float[Tensor, "n n n"],
+    asked: Bool[Tensor, "n n n"],
+    mirror: bool,
+) -> Float[Tensor, "n n n"]:
+    """`values` at the nodes `points` of `grid_points`, with the field, cut to the sphere, at those that are `asked`.
+
+    With `mirror` the field is its own mirror image in x = 0, and nodes at x < 0 get what is at x > 0.
+    """
+    half = len(values) // 2
+    if mirror:
+        asked = asked.clone()
+        asked[:half] = False
+    with torch.no_grad():
+        values[asked] = cut_to_sphere(sdf(points[asked][None])[0], points[asked])
+    return torch.cat([values[-half:].flip(0), values[half:]]) if mirror else values
 
 
 def sample_grid(
@@ -46,11 +60,7 @@ def sample_grid(
     points = grid_points(resolution, device)
     values: Tensor = torch.linalg.vector_norm(points, dim=-1) - 1
     asked = values < 2 * BOUND / (resolution - 1)
-    if mirror:
-        asked[: resolution // 2] = False
-    with torch.no_grad():
-        values[asked] = cut_to_sphere(sdf(points[asked][None])[0], points[asked])
-    return mirrored(values) if mirror else values
+    return ask_nodes(sdf, points, values, asked, mirror)
 
 
 def extract_mesh(values: Float[Tensor, "n n n"]) -> trimesh.Trimesh:

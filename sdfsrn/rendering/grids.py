@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.meshes import BOUND, cut_to_sphere, grid_points, mirrored, sample_grid
+from sdfsrn.geometry.meshes import BOUND, ask_nodes, grid_points, sample_grid
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import evaluate, pick_minimum, stratified
 
@@ -81,11 +81,8 @@ class GridField:
         """The field at the nodes of a finer grid: asked itself near the surface, interpolated elsewhere."""
         values = self._interpolated(resolution)
         near = values.abs() < NEAR * self.margin
-        if self.mirror:
-            near[: resolution // 2] = False
-        points = grid_points(resolution, values.device)[near]
-        values[near] = cut_to_sphere(evaluate(sdf, points[None])[0], points)
-        return mirrored(values) if self.mirror else values
+        points = grid_points(resolution, values.device)
+        return ask_nodes(lambda nodes: evaluate(sdf, nodes), points, values, near, self.mirror)
 
     def _interpolated(self, resolution: int) -> Float[Tensor, "n n n"]:
         size = (resolution, resolution, resolution)
