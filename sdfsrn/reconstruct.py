@@ -20,7 +20,7 @@ from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import ReconstructionConfig, View, ring
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
-from sdfsrn.geometry.cameras import intrinsics, orbit_c2w
+from sdfsrn.geometry.cameras import intrinsics
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
 from sdfsrn.images import Picture, crop_shares, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
@@ -201,9 +201,7 @@ class Reconstructor:
         return sdf, grid
 
     def _camera(self, views: list[View], camera_distance: float, fovy_deg: float, size: int) -> Camera:
-        azimuth = torch.tensor([float(view.azimuth_deg) for view in views])
-        elevation = torch.tensor([float(view.elevation_deg) for view in views])
-        return Camera(orbit_c2w(azimuth, elevation, camera_distance).to(self.device), fovy_deg, size)
+        return Camera.on_orbit(views, camera_distance, fovy_deg, size, self.device)
 
     def estimate_view(self, grid: GridField, crop: Picture) -> View:
         """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones.

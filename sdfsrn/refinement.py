@@ -10,7 +10,6 @@ from torch import Tensor
 from sdfsrn.config import View
 from sdfsrn.device import fast_dtype
 from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.cameras import orbit_c2w
 from sdfsrn.networks.model import Model
 from sdfsrn.rendering.silhouettes import seek_minimum, stratified
 from sdfsrn.rendering.views import Camera
@@ -114,8 +113,7 @@ class Refinement:
         return short.relu(), -(self.outside * (short > 0))[:, None] * torch.cat([by_latent, by_angle], dim=1)
 
     def _camera(self, view: View) -> Camera:
-        azimuth, elevation = (torch.tensor([float(angle)]) for angle in (view.azimuth_deg, view.elevation_deg))
-        return Camera(orbit_c2w(azimuth, elevation, self.distance).to(self.model.device), self.fovy_deg, self.size)
+        return Camera.on_orbit([view], self.distance, self.fovy_deg, self.size, self.model.device)
 
 
 def _turned(view: View, turns: list[float]) -> View:

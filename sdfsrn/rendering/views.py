@@ -6,15 +6,16 @@ from the outline; the field itself is asked only where it matters, at the picked
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sdfsrn.config import View
 from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.cameras import chosen_rays, pixel_rays
+from sdfsrn.geometry.cameras import chosen_rays, orbit_c2w, pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import MISS, along, evaluate, first_and_last, pick_minimum, stratified
@@ -34,6 +35,13 @@ class Camera:
     c2w: Float[Tensor, "batch 4 4"]
     fovy_deg: float
     size: int
+
+    @classmethod
+    def on_orbit(cls, views: Sequence[View], distance: float, fovy_deg: float, size: int, device: torch.device) -> "Camera":
+        """Looking at the object's centre from `distance` scene units."""
+        azimuth = torch.tensor([float(view.azimuth_deg) for view in views])
+        elevation = torch.tensor([float(view.elevation_deg) for view in views])
+        return cls(orbit_c2w(azimuth, elevation, distance).to(device), fovy_deg, size)
 
     def rays(self) -> tuple[Float[Tensor, "1 rays 3"], Float[Tensor, "1 rays 3"]]:
         """All rays of all views as those of one shape."""
