@@ -93,7 +93,9 @@ class Reconstructor:
             latent = self.encode(crop)
         with clock.measure("view"):
             shape = self.shape(latent, crop, config.input_view)
+        unrefined = {}
         if config.refine_steps:
+            unrefined = {"unrefined_input_iou": shape.input_iou}
             with clock.measure("refine"):
                 shape = self.refined(shape, crop, config, progress)
         sdf, grid, view = shape.sdf, shape.grid, shape.view
@@ -116,6 +118,7 @@ class Reconstructor:
             np.save(folder / "sdf_grid.npy", values.cpu().numpy())
         metrics = {
             "input_iou": shape.input_iou,
+            **unrefined,
             "input_view": {**asdict(view), "estimated": config.input_view is None},
         }
         result = metrics | {

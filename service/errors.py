@@ -27,6 +27,9 @@ _SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFIL
 # Parts of a location that name a place in our types, not a field of the request.
 _WITHIN_TYPES = ("(", "tuple[", "function-", "list[")
 
+# What pydantic says in terms of Python.
+_WORDS = {"model_type": "must be a JSON object", "model_attributes_type": "must be a JSON object"}
+
 
 class Problem(HTTPException):
     """An answer other than success; `field` names the part of the request that is to blame."""
@@ -72,7 +75,7 @@ def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict
     return [
         {
             "field": "body" if error["type"] == "json_invalid" else _place(error["loc"], skip),
-            "message": str(error["msg"]).removeprefix("Value error, "),
+            "message": _WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, "),
         }
         for error in errors[:_MAX_ERRORS]
     ]

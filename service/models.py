@@ -96,7 +96,7 @@ class Models:
             names = self.names(caller)
             known = ", ".join(names[:_NAMES_SHOWN]) + (" and others" if len(names) > _NAMES_SHOWN else "")
             raise Problem(
-                422, f"there is no such model; known are: {known or 'none'}, and job:{{id}} of a training", field=field_name
+                422, f"there is no model {name!r}; known are: {known or 'none'}, and job:{{id}} of a training", field=field_name
             )
         return {"name": plain, "version": number}, model.versions[number]
 

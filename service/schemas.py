@@ -116,7 +116,7 @@ class Ring(BaseModel):
 def _ring_or_list(listed: Any) -> Any:
     """Told apart by form, so that an error speaks of what was meant; tags in parentheses are no part of its place."""
     tagged = Annotated[Ring, Tag("(ring)")] | Annotated[listed, Tag("(list)")]
-    return Annotated[tagged, Discriminator(lambda value: "(ring)" if isinstance(value, dict) else "(list)")]
+    return Annotated[tagged, Discriminator(lambda value: "(ring)" if isinstance(value, dict | Ring) else "(list)")]
 
 
 def reconstruction_schema() -> type[BaseModel]:

@@ -29,6 +29,12 @@ def bounded() -> list[Any]:
     ]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("views", [{"count": 3}, [{"azimuth_deg": 30, "elevation_deg": 20}]])
+def test_what_was_asked_is_written_as_it_was_asked(views: Any) -> None:
+    assert ReconstructionForm.model_validate({"views": views}).model_dump(mode="json", exclude_unset=True) == {"views": views}
+
+
 @pytest.mark.parametrize(("config", "schema"), PAIRS)
 def test_every_field_is_there_with_default_and_meaning(config: type, schema: type[BaseModel]) -> None:
     for spec in dataclasses.fields(config):
