@@ -28,7 +28,7 @@ _SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFIL
 _WITHIN_TYPES = ("(", "tuple[", "function-", "list[")
 
 # What pydantic says in terms of Python.
-_WORDS = {"model_type": "must be a JSON object", "model_attributes_type": "must be a JSON object"}
+_WORDS = dict.fromkeys(("model_type", "model_attributes_type"), "must be a JSON object; /docs tells its fields")
 
 
 class Problem(HTTPException):
