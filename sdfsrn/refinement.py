@@ -120,4 +120,5 @@ def _turned(view: View, turns: list[float]) -> View:
     if not turns:
         return view
     azimuth, elevation = (math.degrees(turn * TURN) for turn in turns)
-    return View((view.azimuth_deg + azimuth) % 360, view.elevation_deg + elevation)
+    # a bound of 90 degrees, rounded to single precision, may lie beyond
+    return View((view.azimuth_deg + azimuth) % 360, min(90.0, max(-90.0, view.elevation_deg + elevation)))

@@ -28,7 +28,8 @@ _SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFIL
 _WITHIN_TYPES = ("(", "tuple[", "function-", "list[")
 
 # What pydantic says in terms of Python.
-_WORDS = dict.fromkeys(("model_type", "model_attributes_type"), "must be a JSON object; /docs tells its fields")
+_WORDS = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "must be a JSON object; /docs tells its fields")
+_WORDS |= dict.fromkeys(("tuple_type", "list_type"), "must be a JSON list")
 
 
 class Problem(HTTPException):

@@ -1,7 +1,7 @@
 """Soft silhouettes with one differentiable sample per ray.
 
 After DFR (Wu & Sun 2020): rays are tested against the unit sphere, sampled in strata of which each ray and stratum has its own
-jitter (eq. 2), every sample is evaluated without a graph, and one picked sample per ray again with it (eq. 3-5). Picked is the
+jitter (eq. 2), samples are evaluated without a graph, and one picked sample per ray again with it (eq. 3-5). Picked is the
 minimum, for hit and miss alike, so that what is rendered is the silhouette of Mini SDF-SRN, sigmoid(-min_sdf / temperature).
 """
 
@@ -83,8 +83,8 @@ def seek_minimum(
 ) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
     """`pick_minimum` from little more than half of the samples: every second one, and the two beside the smallest of these.
 
-    For where either of two nearly equal minima will do: a distance changes no faster than its ray goes on, so what is skipped
-    is smaller by less than the way from one sample to the next. `t` rises along a ray.
+    For where either of two nearly equal minima will do: a true distance changes no faster than its ray goes on, so what is
+    skipped is smaller by less than the way from one sample to the next. `t` rises along a ray.
     """
     coarse = along(sdf, rays_o, rays_d, t[..., ::2])
     middle = 2 * coarse.argmin(dim=-1, keepdim=True)

@@ -100,11 +100,11 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _verdict(target: str, value: float | None, figures: dict[str, float]) -> str:
-    if not target:
-        return ""
+    if not target or value is None:
+        return "" if not target else "not measured"
     direction, named = target.split()
     limit = figures[named] if named in figures else float(named)
-    met = value is not None and (value < limit if direction == "<" else value > limit)
+    met = value < limit if direction == "<" else value > limit
     return "met" if met else "**missed**"
 
 

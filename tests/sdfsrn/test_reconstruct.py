@@ -11,9 +11,11 @@ import trimesh
 from PIL import Image, ImageDraw
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.config import WEIGHTS, ReconstructionConfig, View
+from sdfsrn.config import WEIGHTS, ReconstructionConfig, SyntheticData, View
+from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.images import Picture, crop_to_radius, read_picture
-from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
+from sdfsrn.reconstruct import EXPLAINED_IOU, MARGIN_PX, ReconstructionFailed, Reconstructor, antialiased
+from sdfsrn.rendering.views import Camera, minimum_picture
 from tests.sdfsrn.conftest import TinyTraining
 
 
@@ -130,14 +132,39 @@ def test_refinement_explains_the_picture_better() -> None:
     assert 1 - moved.input_iou < 0.8 * (1 - start.input_iou)
 
 
-def test_refinement_that_explains_nothing_is_not_kept() -> None:
-    """A mask that is no object's: whatever the steps do, the shape found first is no worse than what comes out."""
+def test_refinement_that_explains_little_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask that is no object's: the steps mend something, but no tenth of what is unexplained."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
     mask = np.zeros((64, 64), dtype=bool)
     mask[::2, ::2] = True
     crop = Picture(np.zeros((64, 64, 3), dtype=np.uint8), mask)
     start = served.shape(served.encode(crop), crop)
-    assert served.refined(start, crop, ReconstructionConfig(refine_steps=3)).input_iou >= start.input_iou
+    config = ReconstructionConfig(refine_steps=3)
+    assert served.refined(start, crop, config) is start
+    monkeypatch.setattr("sdfsrn.reconstruct.MENDED", 1.0)
+    moved = served.refined(start, crop, config)
+    assert 0.9 * (1 - start.input_iou) < 1 - moved.input_iou < 1 - start.input_iou
+
+
+def test_a_wide_margin_keeps_what_the_model_does_not_know_sharp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An L-block, by a model of spheres, boxes and ellipsoids: with the narrow margin much more of its silhouettes is grey."""
+    served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
+    views = synthetic_dataset(SyntheticData(n_shapes=1, seed=79, families=("l_block",))).views
+    crop = Picture(views.images[0].permute(1, 2, 0).numpy(), views.masks[0].numpy())
+    view = View(float(views.azimuth_deg[0]), float(views.elevation_deg[0]))
+    start = served.shape(served.encode(crop), crop, view)
+    camera = Camera.on_orbit([View(view.azimuth_deg + turn, 20.0) for turn in (60, 120, 240)], 2.5, 50.0, 64, served.device)
+    assert start.input_iou < EXPLAINED_IOU
+
+    def grey() -> float:
+        shape = served.refined(start, crop, ReconstructionConfig(refine_steps=20, input_view=view))
+        assert shape.input_iou > start.input_iou
+        pixels = antialiased(minimum_picture(shape.sdf, shape.grid, camera), camera)
+        return float(((pixels > 25) & (pixels < 230)).sum() / (pixels > 25).sum())
+
+    wide = grey()
+    monkeypatch.setattr("sdfsrn.reconstruct.MARGIN_PX_UNEXPLAINED", MARGIN_PX)
+    assert wide < 0.8 * grey()
 
 
 def test_callers_exception_stops_it(tiny_training: TinyTraining, picture: Picture, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from sdfsrn.config import WEIGHTS, ReconstructionConfig, SyntheticData, View
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.images import Picture
 from sdfsrn.reconstruct import Reconstructor
-from sdfsrn.refinement import TURN, Refinement
+from sdfsrn.refinement import TURN, Refinement, _turned
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +100,11 @@ def test_at_the_end_of_the_elevations_the_latent_goes_on(
         float(refinement.residuals(z, v)[0].square().sum()) for z, v in ((bounded, view), (known, View(true.azimuth_deg, low)))
     )
     assert left < 1.1 * left_known
+
+
+@pytest.mark.parametrize("pole", [90.0, -90.0])
+def test_a_view_turned_to_a_pole_is_still_one(pole: float) -> None:
+    """Single precision puts half of these beyond it."""
+    for start in torch.linspace(0.5, 0.99, 50).tolist():
+        turn = float(torch.tensor(math.radians(pole - start * pole) / TURN))
+        assert _turned(View(0, start * pole), [0.0, turn]).elevation_deg == pytest.approx(pole, abs=1e-4)

@@ -107,6 +107,20 @@ def test_field(client: httpx.Client, photo: bytes, name: str, value: str, field:
     assert_problem(answer, field)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("input_view", "7", "must be a JSON object"),
+        ("metadata", "7", "must be a JSON object"),
+        ("views", "7", "must be a JSON list"),
+        ("model", "no-such-model", "no model 'no-such-model'"),
+    ],
+)
+def test_what_was_expected_is_told_in_terms_of_json(client: httpx.Client, photo: bytes, name: str, value: str, said: str) -> None:
+    answer = client.post("/v1/reconstructions", files={"image": photo}, data={name: value})
+    assert said in answer.json()["errors"][0]["message"]
+
+
 def test_pixels_in_all(client: httpx.Client, photo: bytes) -> None:
     form = {"size": "1024", "views": '{"count": 96}'}
     assert_problem(client.post("/v1/reconstructions", files={"image": photo}, data=form), "views")
