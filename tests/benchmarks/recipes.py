@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from sdfsrn.rendering.grids import GridField
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, prepare
+from tests.benchmarks.target import epochs_to_target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,23 @@ class CeilingRun(Run):
 
 def train_all(variants: Sequence[Variant]) -> list[dict[str, Any] | None]:
     """Each variant's report, or None where the training collapsed."""
-    found: dict[int, dict[str, Any] | None] = {}
+    return _each(variants, _train, _outcome)
+
+
+def count_all(variants: Sequence[Variant]) -> list[int | None]:
+    """The epochs in which each variant reaches the recipe's target, or None where it does not."""
+    return _each(variants, _count, str)
+
+
+def _each(variants: Sequence[Variant], work: Callable[[Variant], T], told: Callable[[T], str]) -> list[T]:
+    found: dict[int, T] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=prepare) as pool:
-        waiting = {pool.submit(_train, variant): i for i, variant in enumerate(variants)}
+        waiting = {pool.submit(work, variant): i for i, variant in enumerate(variants)}
         for done in as_completed(waiting):
             i = waiting[done]
-            found[i] = report = done.result()
-            print(f"  {len(found)}/{len(variants)} {variants[i].name}, seed {variants[i].seed}: {_outcome(report)}", flush=True)
+            found[i] = done.result()
+            print(f"  {len(found)}/{len(variants)} {variants[i].name}, seed {variants[i].seed}: {told(found[i])}", flush=True)
     return [found[i] for i in range(len(variants))]
 
 
@@ -68,19 +80,30 @@ def _outcome(report: dict[str, Any] | None) -> str:
     return f"{report['novel_view_iou']['mean']:.4f}" if "novel_view_iou" in report else f"{report['n_failures']} empty"
 
 
-def _train(variant: Variant) -> dict[str, Any] | None:
+def _begun(variant: Variant) -> Run:
     data = synthetic_dataset(SyntheticData(**{"seed": variant.seed, **variant.data}))
-    config = SdfSrnConfig(**{"seed": variant.seed, **variant.config})
-    run = variant.run(config, data, DEVICE)
+    return variant.run(SdfSrnConfig(**{"seed": variant.seed, **variant.config}), data, DEVICE)
+
+
+def _count(variant: Variant) -> int | None:
     try:
-        while run.epoch < config.epochs:
+        return epochs_to_target(_begun(variant))
+    except TrainingCollapsed:
+        return None
+
+
+def _train(variant: Variant) -> dict[str, Any] | None:
+    run = _begun(variant)
+    try:
+        while run.epoch < run.config.epochs:
             run.train_epoch()
-            if run.epoch % config.checkpoint_every == 0:  # as `train` does: it takes as long as an epoch
+            if run.epoch % run.config.checkpoint_every == 0:  # as `train` does: it takes as long as an epoch
                 run.watch()
     except TrainingCollapsed:
         return None
     if variant.measured:
         judged = synthetic_dataset(variant.unseen) if variant.unseen else run.dataset
-        return evaluate_model(run.averaged, judged, config.temperature).report
-    fields = (GridField(run.averaged.sdf(latent[None]), device=DEVICE) for latent in encode(run.averaged, data.first_views))
+        return evaluate_model(run.averaged, judged, run.config.temperature).report
+    latents = encode(run.averaged, run.dataset.first_views)
+    fields = (GridField(run.averaged.sdf(latent[None]), device=DEVICE) for latent in latents)
     return {"n_failures": sum(bool((field.values >= 0).all()) for field in fields)}
