@@ -1,6 +1,7 @@
 """Training until the published recipe is good."""
 
 import copy
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable
@@ -31,10 +32,10 @@ class Kept:
     model: Model
 
 
-def train_for(run: Run, limit_s: float) -> list[Kept]:
-    """Train for `limit_s` or to the end; looking at what it keeps is for later, and costs no time."""
+def train_for(run: Run, limit_s: float = math.inf, epochs: int | None = None) -> list[Kept]:
+    """Train for `limit_s`, so many epochs or to the end; looking at what it keeps is for later, and costs no time."""
     seconds, kept = 0.0, []
-    while run.epoch < run.config.epochs and seconds < limit_s:
+    while run.epoch < (epochs or run.config.epochs) and seconds < limit_s:
         start = time.perf_counter()
         run.train_epoch()
         seconds += time.perf_counter() - start
