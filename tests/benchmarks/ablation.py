@@ -61,6 +61,7 @@ DEFAULT_SMALL_DATA = {"n_shapes": 5_000}
 UNSEEN = SyntheticData(n_shapes=240, seed=1_900_000)  # what its levers are chosen on
 DEFAULT_LEVERS: dict[str, dict[str, Any]] = {
     "the default model, in small": {},
+    "one temperature throughout": {"temperature_start": SdfSrnConfig().temperature},
     "not the thinnest shapes": {"thickness_weight": 0.0},
     "encoder without decay": {"encoder_decay": 0.0},
     "no mirror plane assumed": {"symmetry": "none"},
