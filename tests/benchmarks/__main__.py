@@ -100,8 +100,10 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _verdict(target: str, value: float | None, figures: dict[str, float]) -> str:
-    if not target or value is None:
-        return "" if not target else "not measured"
+    if not target:
+        return ""
+    if value is None:
+        return "not measured"
     direction, named = target.split()
     limit = figures[named] if named in figures else float(named)
     met = value < limit if direction == "<" else value > limit

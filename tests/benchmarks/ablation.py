@@ -16,7 +16,7 @@ from sdfsrn.config import SdfSrnConfig, SyntheticData
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import RESULTS, commit, machine
 from tests.benchmarks.plain import AdamRun, Float32Run
-from tests.benchmarks.recipes import Variant, count_all, train_all
+from tests.benchmarks.recipes import COUNTED_EPOCHS, Variant, by_name, count_all, train_all
 from tests.benchmarks.target import LOOK_EVERY, TARGET
 
 SEEDS = (100, 101, 102)
@@ -82,7 +82,7 @@ def main() -> None:
     if only in (None, "target"):
         told = (
             f"Epochs in which the recipe, on and off each of its levers, reaches silhouette loss and wrong pixels <= {TARGET} "
-            f"(looked at every {LOOK_EVERY} up to 150), on data seeds {SEEDS}; one thread each."
+            f"(looked at every {LOOK_EVERY} up to {COUNTED_EPOCHS}), on data seeds {SEEDS}; one thread each."
         )
         _store("target", told, _epochs_table(of_recipe, count_all(of_recipe)))
     if only in (None, "default"):
@@ -111,8 +111,7 @@ def _store(name: str, told: str, table: str) -> None:
 def _table(variants: list[Variant], reports: list[dict[str, Any] | None]) -> str:
     columns = ("mean", "sphere", "box", "ellipsoid")
     lines = [f"| lever | {' | '.join(columns)} | 3-D IoU | wrong pixels |", "|---|" + "---|" * (len(columns) + 2)]
-    for name in dict.fromkeys(variant.name for variant in variants):
-        own = [report for variant, report in zip(variants, reports, strict=True) if variant.name == name]
+    for name, own in by_name(variants, reports).items():
         cells = [_spread([report["novel_view_iou"][column] if report else 0.0 for report in own]) for column in columns]
         cells.append(_spread([report["iou_3d"] if report else 0.0 for report in own]))
         cells.append(_spread([report["wrong_pixels"] if report else 1.0 for report in own], 4))
@@ -123,9 +122,8 @@ def _table(variants: list[Variant], reports: list[dict[str, Any] | None]) -> str
 
 def _epochs_table(variants: list[Variant], epochs: list[int | None]) -> str:
     lines = ["| lever | epochs |", "|---|---|"]
-    for name in dict.fromkeys(variant.name for variant in variants):
-        own = [str(count or "more") for variant, count in zip(variants, epochs, strict=True) if variant.name == name]
-        lines.append(f"| {name} | {', '.join(own)} |")
+    for name, own in by_name(variants, epochs).items():
+        lines.append(f"| {name} | {', '.join(str(count or 'more') for count in own)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,8 @@ from sdfsrn.images import Picture, read_picture
 from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
 from tests.benchmarks.machine import DEVICE
 from tests.benchmarks.plain import counted
-from tests.benchmarks.recipes import CeilingRun, Variant, train_all
+from tests.benchmarks.recipes import CeilingRun, Variant, by_name, train_all
+from tests.sdfsrn.given import picture_of
 
 SEEDS = range(3)  # of data that no lever was chosen on
 ASYMMETRIC = {"families": ("wedge", "l_block")}
@@ -36,10 +37,7 @@ def recipe_quality() -> dict[str, Any]:
             Variant("asymmetric_mirror", seed, MIRROR, ASYMMETRIC),
         ]
     reports = train_all(variants)
-    of = {
-        name: [report for variant, report in zip(variants, reports, strict=True) if variant.name == name]
-        for name in dict.fromkeys(variant.name for variant in variants)
-    }
+    of = by_name(variants, reports)
     collapses = sum(report is None or report["n_failures"] > 0 for report in of["recipe"])
     recipe, plain = of["recipe"][: len(SEEDS)], counted().get("evaluation")
     of["recipe"] = recipe
@@ -86,7 +84,7 @@ def refined_quality(n_shapes: int) -> dict[str, Any]:
     served = Reconstructor.load(WEIGHTS / "default.safetensors")
     rows = []
     for i in range(n_shapes):
-        picture = Picture(views.images[i].permute(1, 2, 0).numpy(), views.masks[i].numpy())
+        picture = picture_of(views, i)
         shape = served.shape(served.encode(picture), picture)
         refined = served.refined(shape, picture, ReconstructionConfig(refine_steps=50))
         azimuth_deg = float(views.azimuth_deg[i])

@@ -21,6 +21,7 @@ from tests.benchmarks.machine import DEVICE, prepare
 from tests.benchmarks.target import first_at_target, train_for
 
 T = TypeVar("T")
+COUNTED_EPOCHS = 150
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,16 @@ def train_all(variants: Sequence[Variant]) -> list[dict[str, Any] | None]:
 
 
 def count_all(variants: Sequence[Variant]) -> list[int | None]:
-    """The epochs in which each variant reaches the recipe's target, or None where half of them do not suffice."""
+    """The epochs in which each variant reaches the recipe's target, or None where COUNTED_EPOCHS do not suffice."""
     return _each(variants, _count, str)
+
+
+def by_name(variants: Sequence[Variant], found: Sequence[T]) -> dict[str, list[T]]:
+    """What was found of the variants of each name, in the order of both."""
+    of: dict[str, list[T]] = {}
+    for variant, one in zip(variants, found, strict=True):
+        of.setdefault(variant.name, []).append(one)
+    return of
 
 
 def _each(variants: Sequence[Variant], work: Callable[[Variant], T], told: Callable[[T], str]) -> list[T]:
@@ -88,7 +97,7 @@ def _begun(variant: Variant) -> Run:
 def _count(variant: Variant) -> int | None:
     run = _begun(variant)
     try:
-        first = first_at_target(run, train_for(run, epochs=run.config.epochs // 2))
+        first = first_at_target(run, train_for(run, epochs=COUNTED_EPOCHS))
     except TrainingCollapsed:
         return None
     return first.epochs if first else None

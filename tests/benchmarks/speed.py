@@ -16,7 +16,6 @@ from sdfsrn.device import fast_dtype
 from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
-from sdfsrn.images import Picture
 from sdfsrn.networks.model import Model, ModelConfig
 from sdfsrn.reconstruct import Reconstructor, antialiased
 from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette, stratified
@@ -25,6 +24,7 @@ from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, median_s
 from tests.benchmarks.plain import PickingRun, PlainRun, counted
 from tests.benchmarks.target import Kept, first_at_target, is_at_target, train_for
+from tests.sdfsrn.given import picture_of
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 
@@ -147,7 +147,7 @@ def pictures(n_shapes: int) -> dict[str, float | None]:
     """Six silhouettes of 256 x 256 and a mesh at 128^3, the model warm, the median of so many shapes."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors")
     views = synthetic_dataset(SyntheticData(n_shapes=n_shapes, seed=3_000_000)).views
-    given = [Picture(image.permute(1, 2, 0).numpy(), mask.numpy()) for image, mask in zip(views.images, views.masks, strict=True)]
+    given = [picture_of(views, i) for i in range(n_shapes)]
     camera = served._camera(list(ring(6, 20.0)), 2.5, 50.0, 256)
     each, latents = cycle(given), cycle([served.encode(picture) for picture in given])
 

@@ -17,6 +17,7 @@ from sdfsrn.images import Picture, crop_to_radius, read_picture
 from sdfsrn.reconstruct import EXPLAINED_IOU, MARGIN_PX, ReconstructionFailed, Reconstructor, antialiased
 from sdfsrn.rendering.views import Camera, minimum_picture
 from tests.sdfsrn.conftest import TinyTraining
+from tests.sdfsrn.given import picture_of, view_of
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +151,8 @@ def test_a_wide_margin_keeps_what_the_model_does_not_know_sharp(monkeypatch: pyt
     """An L-block, by a model of spheres, boxes and ellipsoids: with the narrow margin much more of its silhouettes is grey."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
     views = synthetic_dataset(SyntheticData(n_shapes=1, seed=79, families=("l_block",))).views
-    crop = Picture(views.images[0].permute(1, 2, 0).numpy(), views.masks[0].numpy())
-    view = View(float(views.azimuth_deg[0]), float(views.elevation_deg[0]))
+    crop = picture_of(views, 0)
+    view = view_of(views, 0)
     start = served.shape(served.encode(crop), crop, view)
     camera = Camera.on_orbit([View(view.azimuth_deg + turn, 20.0) for turn in (60, 120, 240)], 2.5, 50.0, 64, served.device)
     assert start.input_iou < EXPLAINED_IOU

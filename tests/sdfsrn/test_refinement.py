@@ -11,6 +11,7 @@ from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.images import Picture
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.refinement import TURN, Refinement, _turned
+from tests.sdfsrn.given import picture_of, view_of
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,7 @@ def served() -> Reconstructor:
 def box() -> tuple[Picture, View]:
     """A box's picture, and where it was taken from."""
     views = synthetic_dataset(SyntheticData(n_shapes=1, seed=77, families=("box",))).views
-    picture = Picture(views.images[0].permute(1, 2, 0).numpy(), views.masks[0].numpy())
-    return picture, View(float(views.azimuth_deg[0]), float(views.elevation_deg[0]))
+    return picture_of(views, 0), view_of(views, 0)
 
 
 @pytest.fixture

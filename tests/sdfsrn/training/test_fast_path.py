@@ -13,7 +13,6 @@ from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import encode, training_fit
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
-from sdfsrn.images import Picture
 from sdfsrn.networks.model import Model
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.rendering.silhouettes import pick_minimum, seek_minimum, stratified
@@ -21,6 +20,7 @@ from sdfsrn.rendering.views import minimum_picture
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.plain import CountingRun, Float32Run, PlainRun
 from tests.benchmarks.target import on_grids
+from tests.sdfsrn.given import picture_of
 from tests.sdfsrn.rendering.plain import dense_minimum
 
 DATA = SyntheticData(n_shapes=6, seed=1_700_000)
@@ -102,7 +102,7 @@ def test_served_silhouettes_are_those_of_the_plain_renderer(monkeypatch: pytest.
     served, views, wrong = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu"), synthetic_dataset(DATA).views, []
     size = 128
     for i in range(0, len(views), 2):
-        picture = Picture(views.images[i].permute(1, 2, 0).numpy(), views.masks[i].numpy())
+        picture = picture_of(views, i)
         sdf, grid = served._field(served.encode(picture))
         camera = served._camera([View(60.0 * i + 10, 20.0)], 2.5, 50.0, size)
         parts = zip(*(rays.split(4096, dim=1) for rays in camera.rays()), strict=True)

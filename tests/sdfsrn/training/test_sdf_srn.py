@@ -12,11 +12,11 @@ from sdfsrn.config import Family, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import encode
 from sdfsrn.geometry.bounds import points_in_ball
-from sdfsrn.images import Picture
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
 from tests.sdfsrn.conftest import TINY_CONFIG, TINY_DATA, TinyTraining
+from tests.sdfsrn.given import picture_of
 
 
 def test_leaves_every_artifact(tiny_training: TinyTraining) -> None:
@@ -70,7 +70,7 @@ def test_with_a_mirror_plane_a_picture_and_its_mirror_image_have_one_latent_wher
     mirrored = dataclasses.replace(views, images=views.images.flip(-1), masks=views.masks.flip(-1))
     latents: list[list[torch.Tensor]] = []
     for run.views in (views, mirrored):
-        pictures = [Picture(run.views.images[i].permute(1, 2, 0).numpy(), run.views.masks[i].numpy()) for i in range(6)]
+        pictures = [picture_of(run.views, i) for i in range(6)]
         latents.append([run._encode(torch.arange(6)), encode(run.averaged, run.views), torch.cat([*map(served.encode, pictures)])])
     for as_it_is, of_mirrored in zip(*latents, strict=True):
         torch.testing.assert_close(as_it_is, of_mirrored)
