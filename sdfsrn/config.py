@@ -90,10 +90,7 @@ class SdfSrnConfig:
     encoder_decay: float = setting(
         0.0, "share of the encoder's weights that, times the learning rate, is lost at each step (AdamW)", low=0.0, high=10.0
     )
-    temperature_start: float = setting(0.05, "silhouette temperature of the first step, scene units", low=1e-4, high=1.0)
-    temperature: float = setting(
-        0.01, "silhouette temperature of the last step and of the checkpoint, scene units", low=1e-4, high=1.0
-    )
+    temperature: float = setting(0.01, "silhouette temperature of training and checkpoint, scene units", low=1e-4, high=1.0)
     silhouette_weight: float = setting(1.0, "weight of the silhouettes' cross-entropy times temperature", low=0.0, high=1e3)
     eikonal_weight: float = setting(0.02, "weight of (|gradient| - 1)^2, Gropp et al. 2020", low=0.0, high=1e3)
     bound_weight: float = setting(

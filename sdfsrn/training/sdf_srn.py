@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 
 OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
 LOSSES = ("loss", "silhouette_loss", "eikonal_loss", "bound_loss")
-HISTORY = ("epoch", "step", "temperature", *LOSSES)
+HISTORY = ("epoch", "step", *LOSSES)
 MUON_RATE = 3.0  # times Adam's
 MUON_DECAY = 0.3  # of the matrices, times their rate and per step
 CENTRE_WEIGHT = 2.0  # where nothing else is said and objects are known to be centred; more is better at unseen angles, but slower
@@ -181,7 +181,7 @@ class Run:
         row = dict(zip(LOSSES, means, strict=True))
         if not all(value == value and abs(value) < 1e6 for value in means):
             raise TrainingCollapsed(f"the loss became {row['loss']} in epoch {self.epoch}; lower learning_rate or change seed")
-        self.history.append({"epoch": self.epoch, "step": self.step, "temperature": self._temperature(self.step - 1), **row})
+        self.history.append({"epoch": self.epoch, "step": self.step, **row})
         return row
 
     @torch.no_grad()
@@ -212,7 +212,7 @@ class Run:
         # one call is quicker than several
         picked, sdf_in_ball, *at_ends = sdf(torch.cat(asked, dim=1)).split([part.shape[1] for part in asked], dim=1)
         t_random, random, eikonal = self._anywhere(sdf, some_o, some_d, some_t, generator)
-        silhouette = silhouette_loss(picked, inside, self._temperature(step))
+        silhouette = silhouette_loss(picked, inside, config.temperature)
         bound = bound_loss(random, t_random * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
         if self.centre_weight:
@@ -281,12 +281,6 @@ class Run:
         fraction = (step - warm) / max(1, total - warm)
         return self.config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
 
-    def _temperature(self, step: int) -> float:
-        """Geometric from the first to the last over the first two fifths of the steps, then constant."""
-        fraction = min(1.0, step / max(1, 0.4 * self.config.epochs * self.steps_per_epoch))
-        start, end = self.config.temperature_start, self.config.temperature
-        return float(start * (end / start) ** fraction)
-
     def _generator(self, index: int, purpose: int) -> torch.Generator:
         # torch heeds 32 bits of a seed; an odd factor keeps the sequences of different seeds apart
         return torch.Generator().manual_seed((0x9E3779B1 * self.config.seed + 2 * index + purpose) % 2**32)
@@ -301,7 +295,7 @@ class Run:
                 state = "empty" if float(share.max()) == 0 else "full"
                 raise TrainingCollapsed(
                     f"the field of every shape looked at is {state} after epoch {self.epoch}; try another seed, a lower "
-                    "learning_rate or a higher temperature_start"
+                    "learning_rate or a higher temperature"
                 )
         pictures = (soft_silhouette(minima, self.config.temperature) * 255).round().to(torch.uint8)
         for name, epoch in (("start", 0), ("middle", self.config.epochs // 2), ("end", self.config.epochs)):

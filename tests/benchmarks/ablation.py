@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sdfsrn.cli.local import DEFAULT_CONFIG
-from sdfsrn.config import SdfSrnConfig, SyntheticData
+from sdfsrn.config import SyntheticData
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import RESULTS, commit, machine
 from tests.benchmarks.plain import AdamRun, Float32Run
@@ -48,7 +48,6 @@ LEVERS: dict[str, tuple[dict[str, Any], Callable[..., Run]]] = {
     "the thinnest shapes asked for": ({"thickness_weight": 0.04}, Run),
     "no Eikonal term": ({"eikonal_weight": 0.0}, Run),
     "rays through any pixel, not near outlines": ({"outline_share": 0.0}, Run),
-    "one temperature throughout": ({"temperature_start": SdfSrnConfig().temperature}, Run),
     "the last weights, not averaged ones": ({}, LastWeights),
     "Muon without weight decay": ({}, WithoutDecay),
     "search and encoder in float32": ({}, Float32Run),
@@ -61,7 +60,6 @@ DEFAULT_SMALL_DATA = {"n_shapes": 5_000}
 UNSEEN = SyntheticData(n_shapes=240, seed=1_900_000)  # what its levers are chosen on
 DEFAULT_LEVERS: dict[str, dict[str, Any]] = {
     "the default model, in small": {},
-    "one temperature throughout": {"temperature_start": SdfSrnConfig().temperature},
     "not the thinnest shapes": {"thickness_weight": 0.0},
     "encoder without decay": {"encoder_decay": 0.0},
     "no mirror plane assumed": {"symmetry": "none"},

@@ -31,6 +31,7 @@ from tests.benchmarks.target import epochs_to_target
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 COUNT = RESULTS / "plain.json"
+FIRST_TEMPERATURE = 0.05
 # among which each opponent has the one that is quickest on data that levers are chosen on
 RATES = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 CHOSEN_ON = 100
@@ -76,6 +77,11 @@ class PlainRun(AdamRun):
         self._descend(loss, step)
         zero = torch.zeros(())
         return torch.stack([loss.detach().cpu(), loss.detach().cpu(), zero, zero])
+
+    def _temperature(self, step: int) -> float:
+        """Geometric from the first to the last over the first two fifths of the steps (IDR), then constant: as it was counted."""
+        fraction = min(1.0, step / max(1, 0.4 * self.config.epochs * self.steps_per_epoch))
+        return float(FIRST_TEMPERATURE * (self.config.temperature / FIRST_TEMPERATURE) ** fraction)
 
     def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return pixels
