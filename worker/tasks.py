@@ -1,5 +1,6 @@
 """What a worker does with a job: load it, call one function of the library, store what that returns, end the job."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -140,7 +141,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         last_key = stored["key"]
 
     metrics = trainer(method)(
-        METHODS[method](**job.params["config"]),
+        _training_config(method, job.params["config"]),
         data,
         folder,
         resume_from=start,
@@ -189,6 +190,15 @@ _RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {
     "training": _train,
     "dataset": _check_dataset,
 }
+
+
+def _training_config(method: str, config: dict[str, Any]) -> Any:
+    """The configuration that was asked for, perhaps of a service of another version: what it no longer knows is an error."""
+    kind = METHODS[method]
+    unknown = sorted(set(config) - {spec.name for spec in dataclasses.fields(kind)})
+    if unknown:
+        raise ValueError(f"{method} has no {' and no '.join(unknown)} in this version; submit the training anew without")
+    return kind(**config)
 
 
 def _reconstruction_config(params: dict[str, Any]) -> ReconstructionConfig:

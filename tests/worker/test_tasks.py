@@ -63,9 +63,9 @@ def reconstruction(jobs: Jobs, photo: bytes) -> Job:
     return claimed(jobs, job)
 
 
-def training(jobs: Jobs) -> Job:
+def training(jobs: Jobs, **settings: object) -> Job:
     """A small one, claimed."""
-    config = asdict(SdfSrnConfig(**SMALL_TRAINING["config"]))
+    config = asdict(SdfSrnConfig(**SMALL_TRAINING["config"])) | settings
     dataset = {"type": "synthetic", "n_shapes": 2, "families": ["sphere"], "views_per_shape": 1, "seed": 0}
     params = {"method": "sdf_srn", "config": config, "dataset": dataset, "publish_as": "small"}
     return claimed(jobs, Job(new_id(), "training", "training", now(), params=params))
@@ -135,6 +135,14 @@ def test_who_waits_for_the_store_hears_of_a_cancellation(jobs: Jobs, store: Stor
     cancelling.start()
     tasks.work(job)
     assert jobs.get(job.id).status == "cancelled" and time.monotonic() - start < 10  # type: ignore[union-attr]
+
+
+def test_a_training_taken_in_by_another_version_fails_by_the_name_of_what_this_one_lacks(jobs: Jobs) -> None:
+    job = training(jobs, sharpness=3.0)
+    tasks.work(job)
+    ended = jobs.get(job.id)
+    assert ended and ended.status == "failed" and ended.error, ended
+    assert ended.error["type"].endswith("value-error") and "no sharpness in this version" in ended.error["detail"]
 
 
 def test_a_disk_without_room_fails_the_job_at_once(jobs: Jobs, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
