@@ -103,7 +103,7 @@ class Reconstructor:
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
         offset = view.azimuth_deg if config.frame == "input" else 0.0
         views = [View((asked.azimuth_deg + offset) % 360, asked.elevation_deg) for asked in config.views]
-        camera = self._camera(views, camera_distance, fovy_deg, config.size)
+        camera = Camera.on_orbit(views, camera_distance, fovy_deg, config.size, self.device)
         self._write_views(sdf, grid, camera, config, folder, clock, progress)
         if "mesh" in config.outputs:
             with clock.measure("mesh"):
@@ -203,9 +203,6 @@ class Reconstructor:
             )
         return sdf, grid
 
-    def _camera(self, views: list[View], camera_distance: float, fovy_deg: float, size: int) -> Camera:
-        return Camera.on_orbit(views, camera_distance, fovy_deg, size, self.device)
-
     def estimate_view(self, grid: GridField, crop: Picture) -> View:
         """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones.
 
@@ -232,7 +229,7 @@ class Reconstructor:
         return [float(elevation) for elevation in np.linspace(low + inset, high - inset, count)]
 
     def _best_view(self, grid: GridField, target: Tensor, candidates: list[View]) -> View:
-        camera = self._camera(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE)
+        camera = Camera.on_orbit(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE, self.device)
         rays_o, rays_d = camera.rays()
         _, minima, _ = grid.ray_minimum(rays_o, rays_d, SEARCH_SAMPLES)
         # soft over half a pixel, so that views between pixels can be told apart
@@ -242,7 +239,7 @@ class Reconstructor:
 
     def input_iou(self, sdf: Sdf, grid: GridField, crop: Picture, view: View) -> float:
         """IoU of the rendered and the given mask at the picture's view."""
-        camera = self._camera([view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE)
+        camera = Camera.on_orbit([view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE, self.device)
         rendered: Bool[Tensor, "1 n"] = (minimum_picture(sdf, grid, camera) < 0).reshape(1, -1).cpu()
         return float(iou(rendered, torch.from_numpy(crop.mask).reshape(1, -1))[0])
 
@@ -290,7 +287,7 @@ class Reconstructor:
             _contact_sheet(sheet).save(folder / "contact_sheet.png", compress_level=1)
 
     def _write_turntable(self, sdf: Sdf, grid: GridField, camera_distance: float, fovy_deg: float, path: Path) -> None:
-        camera = self._camera(list(ring(TURNTABLE_VIEWS, 20.0)), camera_distance, fovy_deg, TURNTABLE_SIZE)
+        camera = Camera.on_orbit(list(ring(TURNTABLE_VIEWS, 20.0)), camera_distance, fovy_deg, TURNTABLE_SIZE, self.device)
         surface = surface_picture(sdf, grid, camera, minimum_picture(sdf, grid, camera))
         light = torch.nn.functional.normalize(camera.c2w[:, :3, :3] @ torch.tensor([0.3, 0.5, 1.0], device=self.device), dim=-1)
         lambert = (surface.normals * light[:, None, None]).sum(-1).clamp(min=0)
