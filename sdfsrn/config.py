@@ -32,7 +32,7 @@ def check_ranges(config: Any) -> None:
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
         low, high = spec.metadata.get("low"), spec.metadata.get("high")
-        if (low is not None or high is not None) and value is not None:
+        if (low is not None or high is not None) and not (value is None and type(None) in get_args(spec.type)):
             number, named = (int, "whole") if spec.type is int else (int | float, "finite")
             if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
                 raise ValueError(f"{spec.name} must be a {named} number, got {value!r}")

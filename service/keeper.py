@@ -183,7 +183,7 @@ class Keeper:
 
     def _to_be_published(self, key: str) -> bool:
         """Whether the training that a model's file is named after may still end, however long the broker was away."""
-        job_id = Path(key).stem
+        job_id = Path(key).name.partition(".")[0]
         job = self._jobs.get(job_id) if is_id(job_id) else None
         return job is not None and not job.ended
 

@@ -28,7 +28,7 @@ class Card:
 
 
 def model_key(owner: str, name: str, source: str) -> str:
-    """Where the file of a version lies: under the job that published it, or an id of its own, so that no two share one."""
+    """Where the file of a version lies: under the job and the fence that published it, or an id of its own; no two share one."""
     return f"models/{owner or 'everybody'}/{name}/{source}.safetensors"
 
 

@@ -1,7 +1,7 @@
 """What a worker does with a job: load it, call one function of the library, store what that returns, end the job."""
 
-import dataclasses
 import hashlib
+import inspect
 import json
 import logging
 import mimetypes
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -46,6 +46,8 @@ _jobs = Jobs(connect(_settings))
 _models: "OrderedDict[str, Reconstructor]" = OrderedDict()
 
 UNUSED_SHOWN = 50
+
+Asked = TypeVar("Asked")
 
 # How a job may fail: the message says all that is to be said.
 _EXPECTED = (ReconstructionFailed, TrainingCollapsed, TookTooLong, ValueError)
@@ -121,6 +123,7 @@ def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
 def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     method = job.params["method"]
+    config: Any = _as_asked(METHODS[method], job.params["config"])
     data = _fetched(claim, job.data, folder.with_suffix(".views")) if job.data else _synthetic(job.params["dataset"])
     start = _resumed(claim, folder.with_suffix(".resume"))
     parent = _fetched(claim, job.source, folder.with_suffix(".parent")) if job.source and not start else None
@@ -133,6 +136,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         except StorageError as error:
             # the training is worth more than this one checkpoint: the next may be kept
             _log.warning("the checkpoint of job %s at step %s is not kept: %s", job.id, step, error)
+            claim.log(f"the checkpoint of step {step} could not be stored, what was stored before stays: {error}", "warning")
             return
         claim.checkpoint({**stored, "step": step})
         if last_key and last_key != stored["key"]:
@@ -141,7 +145,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         last_key = stored["key"]
 
     metrics = trainer(method)(
-        _training_config(method, job.params["config"]),
+        config,
         data,
         folder,
         resume_from=start,
@@ -157,7 +161,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
 
 def _synthetic(dataset: dict[str, Any]) -> SyntheticData:
     known = {name: value for name, value in dataset.items() if name != "type"}
-    return SyntheticData(**{**known, "families": tuple(known["families"])})
+    return _as_asked(SyntheticData, known | {"families": tuple(known["families"])})
 
 
 def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
@@ -180,7 +184,7 @@ def _publication(claim: Claim, checkpoint: Path, metrics: dict[str, Any]) -> Pub
     Checkpoint.load(checkpoint).for_serving().save(served)
     facts = read_facts(served.read_bytes())
     name = str(job.params["publish_as"])
-    stored = claim.outwait(lambda: _artifacts.put_file(model_key(job.owner, name, job.id), served))
+    stored = claim.outwait(lambda: _artifacts.put_file(model_key(job.owner, name, f"{job.id}.{job.fence}"), served))
     card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now(), job.id, metrics)
     return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 
@@ -192,25 +196,25 @@ _RUNNERS: dict[str, Callable[[Claim, Path], dict[str, Any]]] = {
 }
 
 
-def _training_config(method: str, config: dict[str, Any]) -> Any:
-    """The configuration that was asked for, perhaps of a service of another version: what it no longer knows is an error."""
-    kind = METHODS[method]
-    unknown = sorted(set(config) - {spec.name for spec in dataclasses.fields(kind)})
+def _as_asked(kind: type[Asked], values: dict[str, Any]) -> Asked:
+    """A configuration as the record has it, perhaps from a service of another version, whose settings this one may lack."""
+    unknown = sorted(set(values) - set(inspect.signature(kind).parameters))
     if unknown:
-        raise ValueError(f"{method} has no {' and no '.join(unknown)} in this version; submit the training anew without")
-    return kind(**config)
+        raise ValueError(
+            f"the job was taken in by another version of this service, whose setting {', '.join(unknown)} this one does not "
+            "have; submit it again"
+        )
+    return kind(**values)
 
 
 def _reconstruction_config(params: dict[str, Any]) -> ReconstructionConfig:
     known_view = params["input_view"]
-    return ReconstructionConfig(
-        **{
-            **params,
-            "views": tuple(View(**view) for view in params["views"]),
-            "input_view": View(**known_view) if known_view else None,
-            "outputs": tuple(params["outputs"]),
-        }
-    )
+    parts = {
+        "views": tuple(View(**view) for view in params["views"]),
+        "input_view": View(**known_view) if known_view else None,
+        "outputs": tuple(params["outputs"]),
+    }
+    return _as_asked(ReconstructionConfig, params | parts)
 
 
 def _model(claim: Claim) -> Reconstructor:

@@ -85,6 +85,7 @@ def _captured(archive: Path, out: Path) -> Path:
 
 
 def _train(config: SdfSrnConfig, data: SyntheticData | Path, out: Path, device: str = "auto") -> dict[str, Any]:
+    from sdfsrn.training import TrainingCollapsed
     from sdfsrn.training.sdf_srn import CHECKPOINT
     from sdfsrn.training.sdf_srn import train as run_training
 
@@ -108,6 +109,8 @@ def _train(config: SdfSrnConfig, data: SyntheticData | Path, out: Path, device: 
                 progress=show,
                 on_checkpoint=lambda path, step: console.print(f"step {step}: {path}, {shown.tasks[0].description}"),
             )
+        except TrainingCollapsed as error:
+            raise refused(error) from error
         except ValueError as error:
             if resume_from is not None:
                 console.print(f"{unfinished} may belong to another run: choose another --out, or remove it")

@@ -294,8 +294,8 @@ class Run:
             if bool((share == 0).all()) or bool((share > 0.95).all()):
                 state = "empty" if float(share.max()) == 0 else "full"
                 raise TrainingCollapsed(
-                    f"the field of every shape looked at is {state} after epoch {self.epoch}; try another seed, a lower "
-                    "learning_rate or a higher temperature"
+                    f"the field of every shape looked at is {state} after epoch {self.epoch}; try another seed or a "
+                    "lower learning_rate"
                 )
         pictures = (soft_silhouette(minima, self.config.temperature) * 255).round().to(torch.uint8)
         for name, epoch in (("start", 0), ("middle", self.config.epochs // 2), ("end", self.config.epochs)):
@@ -356,7 +356,7 @@ class Run:
         if saved.dataset_digest != self.digest:
             raise ValueError(f"the checkpoint was trained on {saved.dataset_digest}, this run's data are {self.digest}")
         if LATER | saved.config != dataclasses.asdict(self.config):
-            raise ValueError("the checkpoint belongs to another configuration; use init_from to start from its weights")
+            raise ValueError("the checkpoint belongs to another configuration")
         self.adopt(saved)
         self.model.load_state_dict({name[8:]: value for name, value in saved.state.items() if name.startswith("trained.")})
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}

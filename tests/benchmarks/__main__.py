@@ -55,6 +55,7 @@ def main() -> None:
             "recipe_quality": quality.recipe_quality,
         }
     result: dict[str, Any] = {"machine": machine(), "commit": commit(), "quick": options.quick, "figures": {}}
+    path = result_path(result)
     for name, measure in groups.items():
         if options.only and name not in options.only:
             continue
@@ -62,7 +63,7 @@ def main() -> None:
         result["figures"] |= measure()
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
         if not options.only:  # a part must not pass for the whole
-            path = write(result)
+            write(result, path)
     print(table(result))
     if not options.only:
         print(path)
@@ -70,15 +71,18 @@ def main() -> None:
             show(result)
 
 
-def write(result: dict[str, Any]) -> Path:
-    """Both files, of what is known so far: what breaks off loses nothing."""
+def result_path(result: dict[str, Any]) -> Path:
+    """The JSON file of a measurement that begins now."""
     stamp = datetime.now(UTC).date().isoformat()
     cores, cpu = result["machine"]["cores"], result["machine"]["cpu"].split()[0].lower()
-    path = RESULTS / f"{stamp}-{cpu}-{cores}-cores{'-quick' if result['quick'] else ''}.json"
+    return RESULTS / f"{stamp}-{cpu}-{cores}-cores{'-quick' if result['quick'] else ''}.json"
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Both files, of what is known so far: what breaks off loses nothing."""
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".md").write_text(table(result))
-    return path
 
 
 def show(result: dict[str, Any]) -> None:

@@ -31,7 +31,6 @@ from tests.benchmarks.target import epochs_to_target
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 COUNT = RESULTS / "plain.json"
-FIRST_TEMPERATURE = 0.05
 # among which each opponent has the one that is quickest on data that levers are chosen on
 RATES = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 CHOSEN_ON = 100
@@ -73,15 +72,10 @@ class PlainRun(AdamRun):
         latents = self.model.encode(self.views.pictures(batch).to(self.device))
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, self.config.n_samples, generator)
-        loss = silhouette_loss(self._minima(latents, rays_o, rays_d, t), inside, self._temperature(step))
+        loss = silhouette_loss(self._minima(latents, rays_o, rays_d, t), inside, self.config.temperature)
         self._descend(loss, step)
         zero = torch.zeros(())
         return torch.stack([loss.detach().cpu(), loss.detach().cpu(), zero, zero])
-
-    def _temperature(self, step: int) -> float:
-        """Geometric from the first to the last over the first two fifths of the steps (IDR), then constant: as it was counted."""
-        fraction = min(1.0, step / max(1, 0.4 * self.config.epochs * self.steps_per_epoch))
-        return float(FIRST_TEMPERATURE * (self.config.temperature / FIRST_TEMPERATURE) ** fraction)
 
     def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return pixels

@@ -19,7 +19,7 @@ from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.networks.model import Model, ModelConfig
 from sdfsrn.reconstruct import Reconstructor, antialiased
 from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette, stratified
-from sdfsrn.rendering.views import minimum_picture
+from sdfsrn.rendering.views import Camera, minimum_picture
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, median_s
 from tests.benchmarks.plain import PickingRun, PlainRun, counted
@@ -148,7 +148,7 @@ def pictures(n_shapes: int) -> dict[str, float | None]:
     served = Reconstructor.load(WEIGHTS / "default.safetensors")
     views = synthetic_dataset(SyntheticData(n_shapes=n_shapes, seed=3_000_000)).views
     given = [picture_of(views, i) for i in range(n_shapes)]
-    camera = served._camera(list(ring(6, 20.0)), 2.5, 50.0, 256)
+    camera = Camera.on_orbit(list(ring(6, 20.0)), 2.5, 50.0, 256, served.device)
     each, latents = cycle(given), cycle([served.encode(picture) for picture in given])
 
     def six() -> None:

@@ -30,7 +30,7 @@ def test_angles_are_finite(value: float) -> None:
         View(value, 0.0)
 
 
-@pytest.mark.parametrize("value", ["10.5", "10.0", "True", "'10'"])
+@pytest.mark.parametrize("value", ["10.5", "10.0", "True", "'10'", "None"])
 def test_what_is_counted_is_whole(value: str) -> None:
     """In a process of its own: here constructors check their arguments' types, elsewhere they do not."""
     code = f"from sdfsrn.config import SdfSrnConfig; SdfSrnConfig(epochs={value})"

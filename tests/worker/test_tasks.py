@@ -137,12 +137,12 @@ def test_who_waits_for_the_store_hears_of_a_cancellation(jobs: Jobs, store: Stor
     assert jobs.get(job.id).status == "cancelled" and time.monotonic() - start < 10  # type: ignore[union-attr]
 
 
-def test_a_training_taken_in_by_another_version_fails_by_the_name_of_what_this_one_lacks(jobs: Jobs) -> None:
+def test_a_training_taken_in_by_another_version_says_what_this_one_lacks(jobs: Jobs) -> None:
     job = training(jobs, sharpness=3.0)
     tasks.work(job)
     ended = jobs.get(job.id)
     assert ended and ended.status == "failed" and ended.error, ended
-    assert ended.error["type"].endswith("value-error") and "no sharpness in this version" in ended.error["detail"]
+    assert ended.error["type"].endswith("value-error") and "setting sharpness this one does not have" in ended.error["detail"]
 
 
 def test_a_disk_without_room_fails_the_job_at_once(jobs: Jobs, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,3 +154,12 @@ def test_a_disk_without_room_fails_the_job_at_once(jobs: Jobs, photo: bytes, mon
     ended = jobs.get(job.id)
     assert ended and ended.status == "failed" and "nearly full" in str(ended.error) and time.monotonic() - start < 30
     assert not list((tasks._settings.data / "artifacts").rglob("*/1/*")), "nothing is left of what did not fit"
+
+
+def test_who_follows_a_training_hears_that_its_checkpoints_find_no_room(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "SPARED", 1 << 62)
+    monkeypatch.setattr(artifacts, "SPARED_SHARE", 1.0)
+    job = training(jobs, checkpoint_every=1)
+    tasks.work(job)
+    said = [event.data["message"] for event in jobs.events(job.id) if event.kind == "log"]
+    assert any("could not be stored" in message and "nearly full" in message for message in said), said

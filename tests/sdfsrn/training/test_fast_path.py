@@ -16,7 +16,7 @@ from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.networks.model import Model
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.rendering.silhouettes import pick_minimum, seek_minimum, stratified
-from sdfsrn.rendering.views import minimum_picture
+from sdfsrn.rendering.views import Camera, minimum_picture
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.plain import CountingRun, Float32Run, PlainRun
 from tests.benchmarks.target import on_grids
@@ -102,7 +102,7 @@ def test_served_silhouettes_are_those_of_the_plain_renderer(monkeypatch: pytest.
     for i in range(0, len(views), 2):
         picture = picture_of(views, i)
         sdf, grid = served._field(served.encode(picture))
-        camera = served._camera([View(60.0 * i + 10, 20.0)], 2.5, 50.0, size)
+        camera = Camera.on_orbit([View(60.0 * i + 10, 20.0)], 2.5, 50.0, size, served.device)
         parts = zip(*(rays.split(4096, dim=1) for rays in camera.rays()), strict=True)
         exact = torch.cat([dense_minimum(sdf, *rays, 128) for rays in parts], dim=1).reshape(1, size, size)
         wrong.append(((minimum_picture(sdf, grid, camera) < 0) != (exact < 0)).float().mean())
