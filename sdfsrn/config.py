@@ -87,9 +87,6 @@ class SdfSrnConfig:
     latent_dim: int = setting(128, "length of the latent", low=2, high=1024)
     hidden_dim: int = setting(128, "width of the decoder's layers", low=16, high=1024)
     learning_rate: float = setting(2.8e-3, "peak of the one-cycle schedule of Adam; Muon's is three times that", low=1e-7, high=1.0)
-    encoder_decay: float = setting(
-        0.0, "share of the encoder's weights that, times the learning rate, is lost at each step (AdamW)", low=0.0, high=10.0
-    )
     temperature: float = setting(0.01, "silhouette temperature of training and checkpoint, scene units", low=1e-4, high=1.0)
     silhouette_weight: float = setting(1.0, "weight of the silhouettes' cross-entropy times temperature", low=0.0, high=1e3)
     eikonal_weight: float = setting(0.02, "weight of (|gradient| - 1)^2, Gropp et al. 2020", low=0.0, high=1e3)
@@ -128,7 +125,7 @@ class SdfSrnConfig:
 
 
 # Settings that came later, with the values that leave a training as it was before them: older checkpoints do not say them.
-LATER: dict[str, Any] = {"encoder_decay": 0.0, "thickness_weight": 0.0}
+LATER: dict[str, Any] = {"thickness_weight": 0.0}
 
 
 def ring(count: int, elevation_deg: float) -> tuple[View, ...]:

@@ -20,7 +20,6 @@ DEFAULT_CONFIG = SdfSrnConfig(
     batch_size=50,
     n_rays=64,
     learning_rate=3e-3,
-    encoder_decay=0.05,
     bound_weight=0.1,
     centre_weight=0.0,
     thickness_weight=0.04,

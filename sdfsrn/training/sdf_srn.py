@@ -118,17 +118,14 @@ def train(
     return evaluation.report
 
 
-def make_optimizers(model: Model, encoder_decay: float) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, ...]:
     """Adam, and for the decoder's square matrices Muon (Jordan et al. 2024, scaled as by Liu et al. 2025) at a higher rate.
 
-    With Adam alone the same number of steps fits the masks less well and unseen angles too. `encoder_decay` is the share that,
-    times the rate, the encoder's weights lose at each step (AdamW, Loshchilov & Hutter 2019).
+    With Adam alone the same number of steps fits the masks less well and unseen angles too.
     """
     matrices = [layer.weight for layer in (model.decoder.second, model.decoder.third, model.decoder.fourth)]
-    encoder = [parameter for parameter in model.encoder.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if all(parameter is not other for other in (*matrices, *encoder))]
-    groups: list[dict[str, Any]] = [{"params": others}, {"params": encoder, "weight_decay": encoder_decay}]
-    adam = torch.optim.AdamW(groups, weight_decay=0.0, fused=model.device.type != "mps")
+    others = [parameter for parameter in model.parameters() if all(parameter is not matrix for matrix in matrices)]
+    adam = torch.optim.Adam(others, fused=model.device.type != "mps")
     muon = torch.optim.Muon(matrices, weight_decay=MUON_DECAY, adjust_lr_fn="match_rms_adamw")
     for optimizer, scale in ((adam, 1.0), (muon, MUON_RATE)):
         for group in optimizer.param_groups:
@@ -150,7 +147,7 @@ class Run:
         known_weight = CENTRE_WEIGHT if dataset.is_centred else 0.0
         self.centre_weight = known_weight if config.centre_weight is None else config.centre_weight
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizers = make_optimizers(self.model, config.encoder_decay)
+        self.optimizers = make_optimizers(self.model)
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
         self.digest = views.digest()
         self.mask_radius = views.mean_mask_radius()

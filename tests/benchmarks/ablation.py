@@ -61,7 +61,6 @@ UNSEEN = SyntheticData(n_shapes=240, seed=1_900_000)  # what its levers are chos
 DEFAULT_LEVERS: dict[str, dict[str, Any]] = {
     "the default model, in small": {},
     "not the thinnest shapes": {"thickness_weight": 0.0},
-    "encoder without decay": {"encoder_decay": 0.0},
     "no mirror plane assumed": {"symmetry": "none"},
     "told that objects are centred": {"centre_weight": 2.0},
     "bound as heavy as the recipe's": {"bound_weight": 0.2},

@@ -107,7 +107,7 @@ def test_objects_are_said_to_be_centred_where_they_are(families: tuple[Family, .
 
 
 def test_the_settings_of_the_default_model_too_resume_bit_equal(tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY_CONFIG, symmetry="mirror", thickness_weight=0.05, encoder_decay=0.1, epochs=2)
+    config = dataclasses.replace(TINY_CONFIG, symmetry="mirror", thickness_weight=0.05, epochs=2)
     whole, first, second = (Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu")) for _ in range(3))
     for run in (whole, first):
         run.train_epoch()
@@ -151,26 +151,9 @@ def test_where_thin_shapes_are_asked_for_they_become_thinner() -> None:
     assert 0 < volumes[1] < 0.9 * volumes[0]
 
 
-def test_decay_is_of_the_encoders_weights_alone() -> None:
-    models = []
-    for decay in (0.0, 5.0):
-        config = dataclasses.replace(TINY_CONFIG, encoder_decay=decay, learning_rate=1e-3)
-        run = Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu"))
-        for name, parameter in run.model.encoder.named_parameters():
-            if name.endswith("bias"):
-                parameter.data.fill_(1.0)  # what is 0 decays to 0
-        start = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
-        run._train_step(torch.arange(3), 0)
-        models.append(dict(run.model.named_parameters()))
-    kept = 1 - 5.0 * run._learning_rate(0)
-    for name, without in models[0].items():
-        lost = (1 - kept) * start[name] if name.startswith("encoder") and name.endswith("weight") else torch.zeros(())
-        torch.testing.assert_close(without - models[1][name], lost.expand_as(without), rtol=1e-3, atol=1e-6, msg=name)
-
-
 def test_a_checkpoint_from_before_a_setting_existed_is_of_the_same_run(tiny_training: TinyTraining) -> None:
     saved = Checkpoint.load(tiny_training.checkpoint)
-    older = {name: value for name, value in saved.config.items() if name not in ("encoder_decay", "thickness_weight")}
+    older = {name: value for name, value in saved.config.items() if name != "thickness_weight"}
     run = Run(TINY_CONFIG, synthetic_dataset(TINY_DATA), torch.device("cpu"))
     run.restore(dataclasses.replace(saved, config=older))
     assert run.step == saved.step
