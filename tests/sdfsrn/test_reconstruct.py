@@ -14,7 +14,7 @@ from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS, ReconstructionConfig, SyntheticData, View
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.images import Picture, crop_to_radius, read_picture
-from sdfsrn.reconstruct import EXPLAINED_IOU, MARGIN_PX, ReconstructionFailed, Reconstructor, antialiased
+from sdfsrn.reconstruct import EXPLAINED_IOU, MARGIN_PX, ReconstructionFailed, Reconstructor, Shape, antialiased
 from sdfsrn.rendering.views import Camera, minimum_picture
 from tests.sdfsrn.conftest import TinyTraining
 from tests.sdfsrn.given import picture_of, view_of
@@ -118,33 +118,37 @@ def test_turntable_is_a_moving_picture(model: Reconstructor, picture: Picture, t
         assert np.asarray(turntable.convert("L")).max() > 100
 
 
-def test_refinement_explains_the_picture_better() -> None:
-    """The served model, a mask of its own kind that it misses a little: fifty steps must bring it closer, deterministically."""
+def missed_a_little() -> tuple[Reconstructor, Picture, Shape]:
+    """The served model, a mask of its own kind that it misses a little, and what it makes of it."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
     image = Image.new("RGB", (128, 128))
     ImageDraw.Draw(image).ellipse((30, 50, 98, 78), fill=(180, 180, 90))
     rgb = np.asarray(image)
     crop = crop_to_radius(Picture(rgb, rgb.any(axis=2)), served.checkpoint.mask_radius, 64)
-    view = View(0, 0)
-    config = ReconstructionConfig(refine_steps=50, seed=4, input_view=view)
-    start = served.shape(served.encode(crop), crop, view)
+    return served, crop, served.shape(served.encode(crop), crop, View(0, 0))
+
+
+def test_refinement_explains_the_picture_better() -> None:
+    """Fifty steps must bring it closer, deterministically."""
+    served, crop, start = missed_a_little()
+    config = ReconstructionConfig(refine_steps=50, seed=4, input_view=start.view)
     moved, again = (served.refined(start, crop, config) for _ in range(2))
     assert torch.equal(moved.latent, again.latent) and not torch.equal(moved.latent, start.latent)
     assert 1 - moved.input_iou < 0.8 * (1 - start.input_iou)
 
 
 def test_refinement_that_explains_little_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mask that is no object's: the steps mend something, but no tenth of what is unexplained."""
-    served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
-    mask = np.zeros((64, 64), dtype=bool)
-    mask[::2, ::2] = True
-    crop = Picture(np.zeros((64, 64, 3), dtype=np.uint8), mask)
-    start = served.shape(served.encode(crop), crop)
-    config = ReconstructionConfig(refine_steps=3)
-    assert served.refined(start, crop, config) is start
+    """Where more is asked than the steps mend, the shape stays as it was."""
+    served, crop, start = missed_a_little()
+    config = ReconstructionConfig(refine_steps=3, input_view=start.view)
     monkeypatch.setattr("sdfsrn.reconstruct.MENDED", 1.0)
     moved = served.refined(start, crop, config)
-    assert 0.9 * (1 - start.input_iou) < 1 - moved.input_iou < 1 - start.input_iou
+    left = (1 - moved.input_iou) / (1 - start.input_iou)
+    assert 0 < left < 1
+    monkeypatch.setattr("sdfsrn.reconstruct.MENDED", 1.01 * left)
+    assert served.refined(start, crop, config).input_iou == moved.input_iou
+    monkeypatch.setattr("sdfsrn.reconstruct.MENDED", 0.99 * left)
+    assert served.refined(start, crop, config) is start
 
 
 def test_a_wide_margin_keeps_what_the_model_does_not_know_sharp(monkeypatch: pytest.MonkeyPatch) -> None:
