@@ -177,9 +177,11 @@ class Keeper:
     def _sweep_models(self, age_s: float) -> None:
         found = self._artifacts.keys_under("models")
         named = self._jobs.model_files() if found else set()
-        for key in found:
-            if key not in named and self._artifacts.age_s(key) >= age_s and not self._to_be_published(key):
-                self._artifacts.remove(key)
+        unnamed = [key for key in found if key not in named]
+        loose = {key for key in unnamed if self._artifacts.age_s(key) >= age_s and not self._to_be_published(key)}
+        # asked once more: a training that has ended since was to be published then, and named its file
+        for key in loose - self._jobs.model_files() if loose else ():
+            self._artifacts.remove(key)
 
     def _to_be_published(self, key: str) -> bool:
         """Whether the training that a model's file is named after may still end, however long the broker was away."""

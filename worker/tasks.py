@@ -136,7 +136,8 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         except StorageError as error:
             # the training is worth more than this one checkpoint: the next may be kept
             _log.warning("the checkpoint of job %s at step %s is not kept: %s", job.id, step, error)
-            claim.log(f"the checkpoint of step {step} could not be stored, what was stored before stays: {error}", "warning")
+            left = "the one before stays" if last_key else "there is none yet"
+            claim.log(f"the checkpoint of step {step} could not be stored, {left}: {error}", "warning")
             return
         claim.checkpoint({**stored, "step": step})
         if last_key and last_key != stored["key"]:

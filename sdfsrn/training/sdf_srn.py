@@ -352,8 +352,10 @@ class Run:
         """Go on where a checkpoint of the same run stopped."""
         if saved.dataset_digest != self.digest:
             raise ValueError(f"the checkpoint was trained on {saved.dataset_digest}, this run's data are {self.digest}")
-        if LATER | saved.config != dataclasses.asdict(self.config):
-            raise ValueError("the checkpoint belongs to another configuration")
+        differing = (LATER | saved.config).items() ^ dataclasses.asdict(self.config).items()
+        if differing:
+            told = ", ".join(sorted({name for name, _ in differing}))
+            raise ValueError(f"the checkpoint belongs to another configuration, which differs in {told}")
         self.adopt(saved)
         self.model.load_state_dict({name[8:]: value for name, value in saved.state.items() if name.startswith("trained.")})
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}

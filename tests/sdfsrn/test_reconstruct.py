@@ -137,18 +137,15 @@ def test_refinement_explains_the_picture_better() -> None:
     assert 1 - moved.input_iou < 0.8 * (1 - start.input_iou)
 
 
-def test_refinement_that_explains_little_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where more is asked than the steps mend, the shape stays as it was."""
+def test_refinement_that_mends_less_than_a_tenth_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps from shapes that are said to explain the mask a little less, or more, than would make a tenth of them."""
     served, crop, start = missed_a_little()
     config = ReconstructionConfig(refine_steps=3, input_view=start.view)
-    monkeypatch.setattr("sdfsrn.reconstruct.MENDED", 1.0)
-    moved = served.refined(start, crop, config)
-    left = (1 - moved.input_iou) / (1 - start.input_iou)
-    assert 0 < left < 1
-    monkeypatch.setattr("sdfsrn.reconstruct.MENDED", 1.01 * left)
-    assert served.refined(start, crop, config).input_iou == moved.input_iou
-    monkeypatch.setattr("sdfsrn.reconstruct.MENDED", 0.99 * left)
-    assert served.refined(start, crop, config) is start
+    monkeypatch.setattr("sdfsrn.reconstruct.EXPLAINED_IOU", 0.0)  # one margin whatever is said
+    left = 1 - served.refined(dataclasses.replace(start, input_iou=0.0), crop, config).input_iou
+    worse, better = (dataclasses.replace(start, input_iou=1 - left / 0.9 + change) for change in (-0.001, 0.001))
+    assert served.refined(worse, crop, config).input_iou == pytest.approx(1 - left)
+    assert served.refined(better, crop, config) is better
 
 
 def test_a_wide_margin_keeps_what_the_model_does_not_know_sharp(monkeypatch: pytest.MonkeyPatch) -> None:

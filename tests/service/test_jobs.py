@@ -12,8 +12,9 @@ from fastapi.testclient import TestClient
 
 from service import artifacts, broker
 from service.app import create_app
-from service.jobs import Conflict, Full, Job, Jobs, connect, first_id_at, new_id, now
+from service.jobs import Conflict, Full, Job, Jobs, Publication, connect, first_id_at, new_id, now
 from service.keeper import Keeper
+from service.registry import Card, model_key
 from service.settings import Settings
 from tests.conftest import Broker
 
@@ -304,6 +305,23 @@ def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) 
     store.put(f"jobs/{job.id}/{job.fence}/unnamed", b"3")
     keeper.sweep(age_s=0)
     assert store.keys(job.id) == [kept["key"]], "nobody needs the input of an ended job"
+
+
+def test_the_keeper_leaves_a_model_s_file_while_its_training_may_end(jobs: Jobs, settings: Settings) -> None:
+    keeper = Keeper(settings)
+    store = keeper._artifacts
+    make(jobs)
+    job = jobs.claim("training", "w")
+    assert job
+    late, current = (model_key("", "mine", f"{job.id}.{fence}") for fence in (job.fence - 1, job.fence))
+    orphan = model_key("", "mine", f"{new_id()}.1")
+    for key in (late, current, orphan):
+        store.put(key, b"m")
+    keeper.sweep(age_s=0)
+    assert sorted(store.keys_under("models")) == sorted([late, current])
+    jobs.finish(job, "succeeded", Publication("mine", 1, Card("d", 1, {}, {"key": current}).dump()))
+    keeper.sweep(age_s=0)
+    assert store.keys_under("models") == [current]
 
 
 def test_a_stray_file_stops_no_sweep_and_a_duty_that_fails_no_other(jobs: Jobs, settings: Settings) -> None:

@@ -180,7 +180,7 @@ def test_absurd_learning_rate_collapses_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"seed": 5}, {"epochs": 9}])
 def test_another_runs_checkpoint_is_refused(tiny_training: TinyTraining, tmp_path: Path, change: dict[str, int]) -> None:
     config = dataclasses.replace(TINY_CONFIG, **change)
-    with pytest.raises(ValueError, match="another configuration"):
+    with pytest.raises(ValueError, match=f"another configuration, which differs in {next(iter(change))}$"):
         train(config, TINY_DATA, tmp_path, resume_from=tiny_training.checkpoint, device="cpu")
 
 
