@@ -30,6 +30,7 @@ _WITHIN_TYPES = ("(", "tuple[", "function-", "list[")
 # What pydantic says in terms of Python.
 _WORDS = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "must be a JSON object; /docs tells its fields")
 _WORDS |= dict.fromkeys(("tuple_type", "list_type"), "must be a JSON list")
+_WORDS["extra_forbidden"] = "there is no such field; /docs tells which there are"
 
 
 class Problem(HTTPException):
@@ -99,7 +100,8 @@ def _place(location: Sequence[Any], skip: tuple[str, ...]) -> str:
 
 
 def _summary(errors: list[dict[str, str]]) -> str:
-    return "; ".join(f"{error['field']}: {error['message']}" for error in errors[:3])
+    told = [f"{error['field']}: {error['message']}" for error in errors[:3]]
+    return "; ".join(told + ([f"and {len(errors) - 3} more, in `errors`"] if len(errors) > 3 else []))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

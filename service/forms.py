@@ -125,4 +125,4 @@ def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise Problem(422, f"{name} is not valid JSON", field=name) from None
+        raise Problem(422, f"{name} is not valid JSON, as numbers, lists and objects must be here", field=name) from None

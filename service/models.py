@@ -24,6 +24,10 @@ _NAMES_SHOWN = 20
 _log = logging.getLogger(__name__)
 
 
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (" and others" if len(names) > _NAMES_SHOWN else "")
+
+
 @dataclass(frozen=True)
 class Model:
     """A name with all its versions and aliases."""
@@ -92,12 +96,14 @@ class Models:
         plain, _, wanted = name.partition("@")
         model = self.find(plain, caller)
         number = model.number(wanted) if model else None
-        if model is None or number is None:
-            names = self.names(caller)
-            known = ", ".join(names[:_NAMES_SHOWN]) + (" and others" if len(names) > _NAMES_SHOWN else "")
+        if model is None:
+            known = _some(self.names(caller))
             raise Problem(
-                422, f"there is no model {name!r}; known are: {known or 'none'}, and job:{{id}} of a training", field=field_name
+                422, f"there is no model {plain!r}; known are: {known or 'none'}, and job:{{id}} of a training", field=field_name
             )
+        if number is None:
+            known = _some([*map(str, sorted(model.versions, reverse=True)), *sorted(model.aliases)])
+            raise Problem(422, f"model {plain!r} has no version or alias {wanted!r}; it has: {known}", field=field_name)
         return {"name": plain, "version": number}, model.versions[number]
 
     def of_job(self, job_id: str, field_name: str, caller: str) -> Card:

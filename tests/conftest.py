@@ -61,7 +61,7 @@ class Stack:
         """The process that does the work."""
         return max(self.worker(queue).children(), key=lambda child: child.memory_info().rss)
 
-    def wait_for(self, job_id: str, until: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
+    def wait_for(self, job_id: str, until: Callable[[dict[str, Any]], bool], seconds: float = 240) -> dict[str, Any]:
         """Ask for the job until the condition holds."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -71,7 +71,7 @@ class Stack:
             time.sleep(0.1)
         raise AssertionError(f"not within {seconds} s: {envelope}")
 
-    def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, job_id: str, seconds: float = 240) -> dict[str, Any]:
         """The job's envelope when it has ended."""
         return self.wait_for(job_id, lambda job: job["status"] in ("succeeded", "failed", "cancelled"), seconds)
 

@@ -114,11 +114,20 @@ def test_field(client: httpx.Client, photo: bytes, name: str, value: str, field:
         ("metadata", "7", "must be a JSON object"),
         ("views", "7", "must be a JSON list"),
         ("model", "no-such-model", "no model 'no-such-model'"),
+        ("model", "default@7", "no version or alias '7'; it has: 1"),
+        ("size", "sixty", "not valid JSON, as numbers, lists"),
     ],
 )
 def test_what_was_expected_is_told_in_terms_of_json(client: httpx.Client, photo: bytes, name: str, value: str, said: str) -> None:
     answer = client.post("/v1/reconstructions", files={"image": photo}, data={name: value})
     assert said in answer.json()["errors"][0]["message"]
+
+
+def test_a_misspelt_field_is_called_so_and_what_the_summary_leaves_out_is_counted(client: httpx.Client) -> None:
+    config = {"epoch": 6, "epochs": 0, "n_rays": 1, "n_samples": 1, "seed": -1}
+    answer = client.post("/v1/trainings", json={"config": config}).json()
+    assert {"field": "config.epoch", "message": "there is no such field; /docs tells which there are"} in answer["errors"]
+    assert len(answer["errors"]) == 5 and answer["detail"].endswith("; and 2 more, in `errors`")
 
 
 def test_pixels_in_all(client: httpx.Client, photo: bytes) -> None:
