@@ -3,7 +3,6 @@
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import redis
 
@@ -11,6 +10,7 @@ from service import lifeline, logs, webhooks
 from service.artifacts import Artifacts, StorageError, job_prefix
 from service.jobs import Job, Jobs, connect, is_id
 from service.queue import QUEUES, Queue
+from service.registry import model_source
 from service.settings import Settings
 
 KEEPER = "keeper"
@@ -185,7 +185,7 @@ class Keeper:
 
     def _to_be_published(self, key: str) -> bool:
         """Whether the training that a model's file is named after may still end, however long the broker was away."""
-        job_id = Path(key).name.partition(".")[0]
+        job_id = model_source(key)
         job = self._jobs.get(job_id) if is_id(job_id) else None
         return job is not None and not job.ended
 

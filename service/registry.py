@@ -27,9 +27,15 @@ class Card:
         return json.dumps(asdict(self))
 
 
-def model_key(owner: str, name: str, source: str) -> str:
+def model_key(owner: str, name: str, source: str, fence: int | None = None) -> str:
     """Where the file of a version lies: under the job and the fence that published it, or an id of its own; no two share one."""
-    return f"models/{owner or 'everybody'}/{name}/{source}.safetensors"
+    stem = source if fence is None else f"{source}.{fence}"
+    return f"models/{owner or 'everybody'}/{name}/{stem}.safetensors"
+
+
+def model_source(key: str) -> str:
+    """The `source` of a `model_key`."""
+    return Path(key).name.partition(".")[0]
 
 
 def first_version(weights: Path, owner: str, name: str) -> int:

@@ -185,7 +185,7 @@ def _publication(claim: Claim, checkpoint: Path, metrics: dict[str, Any]) -> Pub
     Checkpoint.load(checkpoint).for_serving().save(served)
     facts = read_facts(served.read_bytes())
     name = str(job.params["publish_as"])
-    stored = claim.outwait(lambda: _artifacts.put_file(model_key(job.owner, name, f"{job.id}.{job.fence}"), served))
+    stored = claim.outwait(lambda: _artifacts.put_file(model_key(job.owner, name, job.id, job.fence), served))
     card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now(), job.id, metrics)
     return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 

@@ -41,6 +41,14 @@ def make(jobs: Jobs, owner: str = "") -> Job:
     return job
 
 
+def claimed(jobs: Jobs) -> Job:
+    """One that a worker is at, where no other waits."""
+    make(jobs)
+    job = jobs.claim("training", "w")
+    assert job
+    return job
+
+
 def test_a_queue_is_served_in_order_and_each_job_once(jobs: Jobs) -> None:
     made = [make(jobs).id for _ in range(3)]
     assert [jobs.get(job_id).position for job_id in made] == [0, 1, 2]  # type: ignore[union-attr]
@@ -139,9 +147,7 @@ def test_only_losses_without_a_newer_checkpoint_count(jobs: Jobs) -> None:
 
 
 def test_a_heartbeat_between_look_and_verdict_saves_the_job(jobs: Jobs) -> None:
-    make(jobs)
-    job = jobs.claim("training", "w")
-    assert job
+    job = claimed(jobs)
     seen = jobs.beats()[job.id]
     assert jobs.heartbeat(job) == "ok"
     assert jobs.lose(job.id, seen, 1) == "alive"
@@ -157,18 +163,14 @@ def test_cancel(jobs: Jobs) -> None:
     waiting = make(jobs)
     assert jobs.cancel(waiting.id) == "queued"
     assert status(jobs, waiting) == "cancelled"
-    make(jobs)
-    job = jobs.claim("training", "w")
-    assert job
+    job = claimed(jobs)
     assert jobs.cancel(job.id) == "running" and jobs.heartbeat(job) == "cancel"
     assert jobs.finish(job, "succeeded", files=[{"name": "x"}])
     assert status(jobs, job) == "cancelled" and not jobs.get(job.id).files  # type: ignore[union-attr]
 
 
 def test_a_leaving_worker_gives_back_what_it_holds_and_gets_no_more(jobs: Jobs) -> None:
-    make(jobs)
-    job = jobs.claim("training", "w")
-    assert job
+    job = claimed(jobs)
     jobs.leave("other")
     assert jobs.heartbeat(job) == "ok"
     jobs.leave("w")
@@ -239,9 +241,7 @@ def test_a_quota_counts_what_is_unfinished(jobs: Jobs) -> None:
 
 
 def test_every_change_is_an_event(jobs: Jobs) -> None:
-    make(jobs)
-    job = jobs.claim("training", "w")
-    assert job
+    job = claimed(jobs)
     jobs.progress(job, {"step": 1}, {"loss": 0.5})
     jobs.progress(job, {"step": 2}, {"loss": 0.5})
     jobs.log(job, "hello")
@@ -292,9 +292,7 @@ def test_a_list_reads_what_it_shows(jobs: Jobs, settings: Settings) -> None:
 def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) -> None:
     keeper = Keeper(settings)
     store = keeper._artifacts
-    make(jobs)
-    job = jobs.claim("training", "w")
-    assert job
+    job = claimed(jobs)
     kept, input_png = store.put(f"jobs/{job.id}/{job.fence}/mesh.glb", b"1"), f"jobs/{job.id}/input/input.png"
     for key in (input_png, f"jobs/{job.id}/0/stale", f"jobs/{new_id()}/1/orphan"):
         store.put(key, b"2")
@@ -310,11 +308,9 @@ def test_the_keeper_sweeps_what_no_record_names(jobs: Jobs, settings: Settings) 
 def test_the_keeper_leaves_a_model_s_file_while_its_training_may_end(jobs: Jobs, settings: Settings) -> None:
     keeper = Keeper(settings)
     store = keeper._artifacts
-    make(jobs)
-    job = jobs.claim("training", "w")
-    assert job
-    late, current = (model_key("", "mine", f"{job.id}.{fence}") for fence in (job.fence - 1, job.fence))
-    orphan = model_key("", "mine", f"{new_id()}.1")
+    job = claimed(jobs)
+    late, current = (model_key("", "mine", job.id, fence) for fence in (job.fence - 1, job.fence))
+    orphan = model_key("", "mine", new_id(), 1)
     for key in (late, current, orphan):
         store.put(key, b"m")
     keeper.sweep(age_s=0)
