@@ -32,6 +32,7 @@ class Checkpoint:
     dataset_digest: str = ""
     lowest_deg: float = -10.0  # elevations of the cameras it was trained from: where a picture's view is sought
     highest_deg: float = 40.0
+    tile_radius: float | None = None  # of a mask in what the encoder sees; older models see it as large as `mask_radius`
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def model(self, device: torch.device) -> Model:

@@ -21,7 +21,8 @@ _FACTS = {
     "camera_distance": (1.1, 100.0),
     "fovy_deg": (1.0, 170.0),
 }
-_ELEVATIONS = {"lowest_deg": (-90.0, 90.0), "highest_deg": (-90.0, 90.0)}  # older checkpoints do not say them
+# older checkpoints do not say them
+_LATER = {"lowest_deg": (-90.0, 90.0), "highest_deg": (-90.0, 90.0), "tile_radius": (0.02, 0.75)}
 _OTHER_FACTS = {"method": str, "config": dict, "data": dict, "dataset_digest": str}
 _SIZES = {"latent_dim": (2, 1024), "hidden_dim": (16, 1024)}
 
@@ -46,7 +47,7 @@ def read_facts(data: bytes) -> FileFacts:
     return FileFacts(hashlib.sha256(data).hexdigest(), networks)
 
 
-def network_shapes(latent_dim: int, hidden_dim: int) -> dict[str, tuple[int, ...]]:
+def network_shapes(latent_dim: int, hidden_dim: int, view_head: bool = False) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of the networks of these sizes."""
     channels = (3, 32, 64, 128, 256)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -56,6 +57,7 @@ def network_shapes(latent_dim: int, hidden_dim: int) -> dict[str, tuple[int, ...
     linear = {
         "encoder.head.0": (256, 4096, True),
         "encoder.head.2": (latent_dim, 256, True),
+        **({"encoder.view": (37, 256, True)} if view_head else {}),
         "decoder.point_in": (hidden_dim, 3, False),
         "decoder.latent_in": (hidden_dim, latent_dim, True),
         "decoder.second": (hidden_dim, hidden_dim, True),
@@ -94,12 +96,14 @@ def _networks(described: Any) -> dict[str, Any]:
     for name, (low, high) in _SIZES.items():
         if type(sizes[name]) is not int or not low <= sizes[name] <= high:
             raise ValueError(f"the checkpoint's {name} must be a whole number in [{low}, {high}]")
-    if unknown := set(networks) - {*_SIZES, "symmetry"}:
+    if unknown := set(networks) - {*_SIZES, "symmetry", "view_head"}:
         raise ValueError(f"the checkpoint's networks have {sorted(unknown)[0]!r:.80}, of which nothing is known here")
     symmetry = networks.get("symmetry", "none")
     if symmetry not in ("none", "mirror"):
         raise ValueError("the checkpoint's symmetry must be none or mirror")
-    return {**sizes, "symmetry": symmetry}
+    if type(networks.get("view_head", False)) is not bool:
+        raise ValueError("the checkpoint's view_head must be true or false")
+    return {**sizes, "symmetry": symmetry, "view_head": networks.get("view_head", False)}
 
 
 def _check_facts(described: Any) -> None:
@@ -108,9 +112,9 @@ def _check_facts(described: Any) -> None:
         numbers = {name: facts[name] for name in _FACTS}
     except (TypeError, KeyError, ValueError, RecursionError):
         raise ValueError(f"the checkpoint must say its {', '.join(_FACTS)}") from None
-    numbers |= {name: facts[name] for name in _ELEVATIONS if name in facts}
+    numbers |= {name: facts[name] for name in _LATER if name in facts}
     for name, number in numbers.items():
-        low, high = (_FACTS | _ELEVATIONS)[name]
+        low, high = (_FACTS | _LATER)[name]
         if type(number) not in (int, float) or not low <= number <= high:
             raise ValueError(f"the checkpoint's {name} must be a number in [{low:g}, {high:g}]")
     for name, value in facts.items():
@@ -120,7 +124,7 @@ def _check_facts(described: Any) -> None:
 
 def _check_tensors(header: dict[str, Any], room: int, networks: dict[str, Any]) -> None:
     """Every weight is there in its shape, and the tensors fill the file exactly."""
-    expected = network_shapes(networks["latent_dim"], networks["hidden_dim"])
+    expected = network_shapes(networks["latent_dim"], networks["hidden_dim"], networks.pop("view_head"))
     spans = []
     for name, tensor in header.items():
         try:

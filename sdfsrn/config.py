@@ -93,6 +93,9 @@ class SdfSrnConfig:
     bound_weight: float = setting(
         0.2, "weight of the distance-transform lower bound on background rays, Lin et al. 2020", low=0.0, high=1e3
     )
+    view_weight: float = setting(
+        5e-4, "weight of the cross-entropy of where the encoder says that its picture was taken from", low=0.0, high=1e3
+    )
     centre_weight: float | None = setting(
         None,
         "weight of the squared distance of an object's centre of mass from the origin; default: 2 for synthetic families "
@@ -112,6 +115,13 @@ class SdfSrnConfig:
         "assumed of every object; mirror: it equals its mirror image in the plane x = 0 of its frame, so that a picture and its "
         "mirror image have one latent; much is lost where that is false",
     )
+    jitter: float = setting(
+        0.02,
+        "largest random shift of the picture that the encoder sees, as a share of its side; it also grows or shrinks by up to "
+        "twice this share: masks of real pictures are never exact to the pixel",
+        low=0.0,
+        high=0.2,
+    )
     checkpoint_every: int = setting(10, "epochs between checkpoints", low=1, high=100_000)
     seed: int = setting(0, "seed of weights, batches, rays and jitter", low=0, high=2**31 - 1)
 
@@ -125,7 +135,7 @@ class SdfSrnConfig:
 
 
 # Settings that came later, with the values that leave a training as it was before them: older checkpoints do not say them.
-LATER: dict[str, Any] = {"thickness_weight": 0.0}
+LATER: dict[str, Any] = {"thickness_weight": 0.0, "jitter": 0.0, "view_weight": 0.0}
 
 
 def ring(count: int, elevation_deg: float) -> tuple[View, ...]:

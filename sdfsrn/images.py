@@ -15,6 +15,8 @@ MAX_PIXELS = 40_000_000
 MIN_SIDE = 16
 MIN_MASK_PIXELS = 32
 STORED_SIDE = 1024  # longer pictures are reduced: encoder and refinement look at 64 x 64
+TILE = 128  # pixels per side of what the encoder's pictures are made from, twice theirs
+TILE_RADIUS = 0.28  # of the mask in a tile, as a share of its side: the longest and thinnest mask still fits
 
 # Files are recognised by content, from these formats alone: Pillow's other decoders are attack surface nobody asked for.
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -190,12 +192,23 @@ def crop_shares(picture: Picture, mask_radius: float) -> tuple[float, float, flo
     return left / width, top / height, right / width, bottom / height
 
 
+def tile_of(picture: Picture, radius: float = TILE_RADIUS) -> NDArray[np.uint8]:
+    """The crop, (TILE, TILE, 3), that the encoder's picture is made from, in training as in use; its mask has this radius."""
+    return crop_to_radius(picture, radius, TILE).rgb
+
+
 def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
     """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
     box = crop_box(picture, mask_radius)
     rgb = _cut(Image.fromarray(picture.rgb * picture.mask[..., None]), box, size)
     mask = _cut(Image.fromarray(picture.mask.astype(np.uint8) * 255), box, size)
     return Picture(np.asarray(rgb), np.asarray(mask) > 127)
+
+
+def mask_crop(picture: Picture, radius: float, size: int) -> NDArray[np.float32]:
+    """The mask of such a crop, not rounded: the share of each pixel that is object."""
+    mask = Image.fromarray(picture.mask.astype(np.uint8) * 255)
+    return np.asarray(_cut(mask, crop_box(picture, radius), size), dtype=np.float32) / np.float32(255)
 
 
 def _cut(image: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:

@@ -22,8 +22,9 @@ from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.geometry.cameras import intrinsics
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
-from sdfsrn.images import Picture, crop_shares, crop_to_radius
-from sdfsrn.networks.encoder import IMAGE_SIZE
+from sdfsrn.images import Picture, crop_shares, mask_crop, tile_of
+from sdfsrn.networks.encoder import IMAGE_SIZE, encoder_images
+from sdfsrn.networks.model import Seen
 from sdfsrn.refinement import Refinement
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
@@ -34,7 +35,11 @@ MESH_RESOLUTION = 128
 SOFTEST = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
 TURNTABLE_VIEWS, TURNTABLE_SIZE = 24, 128
 PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operations, in bounded memory
-SEARCH_SIZE, SEARCH_SAMPLES = 16, 16  # pixels per side of the pictures that the view is searched with; samples per diameter
+SEARCH_SAMPLES = 16  # per diameter, of the pictures that the view is searched with
+COARSE_SIZE, COARSE_STEP_DEG = 16, 15.0  # pixels per side of the search's first pictures, and how far apart their views are
+FINER = ((16, 8.0), (32, 4.0), (32, 2.0), (32, 1.0))  # of the later ones
+CERTAINTY = 20.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
+KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
 # A mask that the model explains is of its own kind, and a little is to be mended. What it does not know is most cheaply explained
 # by a field so flat that its silhouettes blur, unless more is asked; but that costs the first kind at unseen angles.
 EXPLAINED_IOU = 0.9
@@ -58,6 +63,18 @@ class Shape:
     grid: GridField
     view: View
     input_iou: float
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the encoder makes of a picture: a latent and, if it can tell, where the picture was taken from.
+
+    `target` is the picture's mask as the model's own cameras would see it: what its silhouettes are compared with.
+    """
+
+    latent: Float[Tensor, "1 latent_dim"]
+    seen: Seen | None
+    target: Float[Tensor, "size size"]
 
 
 class Reconstructor:
@@ -89,15 +106,14 @@ class Reconstructor:
         clock = Stopwatch()
         progress("encoding", 0, 1)
         with clock.measure("encode"):
-            crop = crop_to_radius(picture, self.checkpoint.mask_radius, IMAGE_SIZE)
-            latent = self.encode(crop)
+            seen = self.look(picture)
         with clock.measure("view"):
-            shape = self.shape(latent, crop, config.input_view)
+            shape = self.shape(seen, config.input_view)
         unrefined = {}
         if config.refine_steps:
             unrefined = {"unrefined_input_iou": shape.input_iou}
             with clock.measure("refine"):
-                shape = self.refined(shape, crop, config, progress)
+                shape = self.refined(shape, seen, config, progress)
         sdf, grid, view = shape.sdf, shape.grid, shape.view
         camera_distance = config.camera_distance or self.checkpoint.camera_distance
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
@@ -136,26 +152,29 @@ class Reconstructor:
         (folder / "result.json").write_text(json.dumps(result, indent=1, allow_nan=False))
         return metrics | {"timings_ms": clock.timings_ms}
 
-    def encode(self, crop: Picture) -> Float[Tensor, "1 latent_dim"]:
-        """The latent of a 64 x 64 picture of an object on black."""
-        image = torch.from_numpy(crop.rgb.copy()).permute(2, 0, 1)[None].float() / 255
+    def look(self, picture: Picture) -> Looked:
+        """What the encoder makes of the object in a picture of any size."""
+        tile = torch.from_numpy(tile_of(picture, self.checkpoint.tile_radius or self.checkpoint.mask_radius).copy())
+        images = encoder_images(tile.permute(2, 0, 1)[None].to(self.device))
+        target = torch.from_numpy(mask_crop(picture, self.checkpoint.mask_radius, IMAGE_SIZE)).to(self.device)
         with torch.no_grad():
-            latent: Tensor = self.model.encode(image.to(self.device))
-        return latent
+            if self.model.config.view_head:
+                return Looked(*self.model.look(images), target)
+            return Looked(self.model.encode(images), None, target)
 
-    def shape(self, latent: Tensor, crop: Picture, input_view: View | None = None) -> Shape:
-        """The shape of a latent, seen in `crop` from a known view or from the one that explains its mask best.
+    def shape(self, looked: Looked, input_view: View | None = None) -> Shape:
+        """The shape in a picture, seen from a known view or from the one that explains its mask best.
 
         Raises ReconstructionFailed when the shape is empty.
         """
-        sdf, grid = self._field(latent)
-        view = input_view or self.estimate_view(grid, crop)
-        return Shape(latent, sdf, grid, view, self.input_iou(sdf, grid, crop, view))
+        sdf, grid = self._field(looked.latent)
+        view = input_view or self.estimate_view(grid, looked)
+        return Shape(looked.latent, sdf, grid, view, self.input_iou(sdf, grid, looked.target, view))
 
     def refined(
         self,
         shape: Shape,
-        crop: Picture,
+        looked: Looked,
         config: ReconstructionConfig,
         progress: Progress = lambda phase, step, total: None,
     ) -> Shape:
@@ -166,7 +185,7 @@ class Reconstructor:
         checkpoint, known = self.checkpoint, config.input_view
         refinement = Refinement(
             self.model,
-            torch.from_numpy(crop.mask).to(self.device),
+            self._aligned_mask(shape.sdf, shape.grid, looked.target, shape.view),
             checkpoint.camera_distance,
             checkpoint.fovy_deg,
             MARGIN_PX if shape.input_iou > EXPLAINED_IOU else MARGIN_PX_UNEXPLAINED,
@@ -184,8 +203,8 @@ class Reconstructor:
             sdf, grid = self._field(latent)
         except ReconstructionFailed:
             return shape  # the steps emptied it
-        views = [view] if known else [view, self.estimate_view(grid, crop)]
-        found = [Shape(latent, sdf, grid, each, self.input_iou(sdf, grid, crop, each)) for each in views]
+        views = [view] if known else [view, self.estimate_view(grid, looked)]
+        found = [Shape(latent, sdf, grid, each, self.input_iou(sdf, grid, looked.target, each)) for each in views]
         refined = max(found, key=lambda each: each.input_iou)
         return refined if 1 - refined.input_iou < MENDED * (1 - shape.input_iou) else shape
 
@@ -203,23 +222,33 @@ class Reconstructor:
             )
         return sdf, grid
 
-    def estimate_view(self, grid: GridField, crop: Picture) -> View:
-        """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then three finer ones.
+    def estimate_view(self, grid: GridField, looked: Looked) -> View:
+        """The orbit view whose silhouette agrees best with the mask: a coarse search of the orbit, then finer ones.
+
+        Where silhouettes agree about as well, the encoder's own word decides.
 
         Sought at the elevations that the model was trained at: it knows no others.
         """
-        mask = Image.fromarray(crop.mask).convert("L").resize((SEARCH_SIZE, SEARCH_SIZE), Image.Resampling.BOX)
-        target = torch.from_numpy(np.asarray(mask) / np.float32(255)).to(self.device).reshape(1, -1)
-        candidates = [View(15.0 * i, elevation) for i in range(24) for elevation in self._search_elevations()]
-        best = self._best_view(grid, target, candidates)
-        for step_deg in (8.0, 4.0, 2.0):
+        count = round(360 / COARSE_STEP_DEG)
+        candidates = [View(COARSE_STEP_DEG * i, elevation) for i in range(count) for elevation in self._search_elevations()]
+        agreement = self._agreement(grid, looked, candidates, COARSE_SIZE)
+        best: list[View] = []
+        for i in agreement.argsort(descending=True).tolist():
+            if all(abs((candidates[i].azimuth_deg - other.azimuth_deg + 180) % 360 - 180) > 2 * COARSE_STEP_DEG for other in best):
+                best.append(candidates[i])
+            if len(best) == KEPT:
+                break
+        for size, step_deg in FINER:
             around = [
-                View(best.azimuth_deg + step_deg * i, min(90.0, max(-90.0, best.elevation_deg + step_deg * j)))
+                View(view.azimuth_deg + step_deg * i, min(90.0, max(-90.0, view.elevation_deg + step_deg * j)))
+                for view in best
                 for i in (-1, 0, 1)
                 for j in (-1, 0, 1)
             ]
-            best = self._best_view(grid, target, around)
-        return View(best.azimuth_deg % 360, best.elevation_deg)
+            agreement = self._agreement(grid, looked, around, size).view(len(best), 9)
+            best = [around[9 * i + int(place)] for i, place in enumerate(agreement.argmax(dim=1))]
+        view = best[int(agreement.amax(dim=1).argmax())]
+        return View(view.azimuth_deg % 360, view.elevation_deg)
 
     def _search_elevations(self) -> list[float]:
         """At most 20 degrees apart, the outer ones 5 inside the range: the finer searches go 14 further."""
@@ -228,20 +257,31 @@ class Reconstructor:
         count = 1 + max(0, math.ceil((high - low - 2 * inset) / 20))
         return [float(elevation) for elevation in np.linspace(low + inset, high - inset, count)]
 
-    def _best_view(self, grid: GridField, target: Tensor, candidates: list[View]) -> View:
-        camera = Camera.on_orbit(candidates, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, SEARCH_SIZE, self.device)
+    def _agreement(self, grid: GridField, looked: Looked, views: list[View], size: int) -> Float[Tensor, " views"]:
+        """How well views agree with a picture: IoU of soft silhouettes, `size` pixels per side, and the encoder's word."""
+        camera = self._camera(views, size)
         rays_o, rays_d = camera.rays()
         _, minima, _ = grid.ray_minimum(rays_o, rays_d, SEARCH_SAMPLES)
         # soft over half a pixel, so that views between pixels can be told apart
-        soft = soft_silhouette(minima.view(len(candidates), -1), camera.pixel_width() / 4)
-        agreement = torch.minimum(soft, target).sum(1) / torch.maximum(soft, target).sum(1)
-        return candidates[int(agreement.argmax())]
+        soft = soft_silhouette(minima.view(len(views), size, size), camera.pixel_width() / 4)
+        wanted = aligned(looked.target, soft)
+        agreement = torch.minimum(soft, wanted).sum((1, 2)) / torch.maximum(soft, wanted).sum((1, 2)).clamp(min=1e-6)
+        return agreement if looked.seen is None else agreement + _log_likelihood(looked.seen, views) / CERTAINTY
 
-    def input_iou(self, sdf: Sdf, grid: GridField, crop: Picture, view: View) -> float:
-        """IoU of the rendered and the given mask at the picture's view."""
-        camera = Camera.on_orbit([view], self.checkpoint.camera_distance, self.checkpoint.fovy_deg, IMAGE_SIZE, self.device)
-        rendered: Bool[Tensor, "1 n"] = (minimum_picture(sdf, grid, camera) < 0).reshape(1, -1).cpu()
-        return float(iou(rendered, torch.from_numpy(crop.mask).reshape(1, -1))[0])
+    def input_iou(self, sdf: Sdf, grid: GridField, target: Float[Tensor, "size size"], view: View) -> float:
+        """IoU of the rendered and the given mask at the picture's view, of one centre and radius."""
+        rendered = self._silhouette(sdf, grid, view, len(target))
+        wanted = aligned(target, rendered[None].float())[0] > 0.5
+        return float(iou(rendered.reshape(1, -1).cpu(), wanted.reshape(1, -1).cpu())[0])
+
+    def _aligned_mask(self, sdf: Sdf, grid: GridField, target: Tensor, view: View) -> Bool[Tensor, "size size"]:
+        return aligned(target, self._silhouette(sdf, grid, view, len(target))[None].float())[0] > 0.5
+
+    def _silhouette(self, sdf: Sdf, grid: GridField, view: View, size: int) -> Bool[Tensor, "size size"]:
+        return minimum_picture(sdf, grid, self._camera([view], size))[0] < 0
+
+    def _camera(self, views: list[View], size: int) -> Camera:
+        return Camera.on_orbit(views, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, size, self.device)
 
     def mesh(self, sdf: Sdf, grid: GridField) -> Any:
         """The watertight surface, a trimesh.Trimesh in scene units. Raises ReconstructionFailed when it is empty."""
@@ -294,6 +334,46 @@ class Reconstructor:
         frames = ((0.25 + 0.75 * lambert) * surface.hit * 255).round().to(torch.uint8).cpu().numpy()
         first, *rest = [Image.fromarray(frame) for frame in frames]
         first.save(path, save_all=True, append_images=rest, duration=80, loop=0)
+
+
+def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:
+    """Of the views' azimuths, by what the encoder saw, interpolated between the azimuths that it tells apart."""
+    found = torch.log_softmax(seen.azimuth_logits[0], dim=0)
+    place = torch.tensor([view.azimuth_deg % 360 for view in views], device=found.device) * len(found) / 360
+    low = place.floor()
+    below, above = (found[(low.long() + i) % len(found)] for i in (0, 1))
+    return below + (place - low) * (above - below)
+
+
+def aligned(
+    target: Float[Tensor, "size size"], silhouettes: Float[Tensor, "n side side"]
+) -> Float[Tensor, "n side side"]:
+    """The target moved and scaled to the centre and the radius (`sdfsrn.images.mask_circle`) of each silhouette.
+
+    Where a picture's object stood and how large it was is unknown; a silhouette's centre is not where its camera looks.
+    """
+    (x, y, radius), (own_x, own_y, own_radius) = _circles(silhouettes), _circles(target[None])
+    side = silhouettes.shape[-1]
+    if side < len(target):
+        target = torch.nn.functional.interpolate(target[None, None], (side, side), mode="area")[0, 0]
+    scale = own_radius / radius.clamp(min=0.5 / side)
+    moves = target.new_zeros(len(x), 2, 3)
+    moves[:, 0, 0] = moves[:, 1, 1] = scale
+    # affine_grid's sides run from -1 to 1
+    moves[:, 0, 2] = (2 * own_x - 1) - scale * (2 * x - 1)
+    moves[:, 1, 2] = (2 * own_y - 1) - scale * (2 * y - 1)
+    places = torch.nn.functional.affine_grid(moves, [len(x), 1, side, side], align_corners=False)
+    return torch.nn.functional.grid_sample(target.expand(len(x), 1, side, side), places, align_corners=False)[:, 0]
+
+
+def _circles(masks: Float[Tensor, "n side side"]) -> tuple[Tensor, Tensor, Tensor]:
+    """`sdfsrn.images.mask_circle` of soft masks, in shares of their side."""
+    place = (torch.arange(masks.shape[-1], device=masks.device) + 0.5) / masks.shape[-1]
+    weight = masks.sum((1, 2)).clamp(min=1e-6)
+    across, down = masks.sum(1) / weight[:, None], masks.sum(2) / weight[:, None]
+    x, y = across @ place, down @ place
+    square = across @ place.square() + down @ place.square() - x.square() - y.square()
+    return x, y, (2 * square.clamp(min=0)).sqrt()
 
 
 def antialiased(minima: Tensor, camera: Camera) -> np.ndarray:

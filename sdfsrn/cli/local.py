@@ -173,7 +173,7 @@ def weights(out: Out = Path("out/weights")) -> None:
     _train(DEFAULT_CONFIG, DEFAULT_DATA, out)
     target = WEIGHTS / "default.safetensors"
     Checkpoint.load(out / CHECKPOINT).for_serving().save(target)
-    unseen = synthetic_dataset(UNSEEN_DATA)
+    unseen = synthetic_dataset(UNSEEN_DATA, Checkpoint.load(target).mask_radius)
     with bars() as shown:
         bar = shown.add_task("evaluation", total=1)
         evaluation = evaluate_checkpoint(

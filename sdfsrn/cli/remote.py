@@ -169,11 +169,9 @@ def _draw_demo_picture(path: Path) -> None:
     """A box of a seed that no training uses, 256 pixels, its background transparent."""
     import torch
 
-    from sdfsrn.data.synthetic import CAMERA_DISTANCE, make_shapes, shade
-    from sdfsrn.geometry.cameras import orbit_c2w
-    from sdfsrn.images import Picture
+    from sdfsrn.data.synthetic import Scenes, make_shapes
 
-    pose = orbit_c2w(torch.tensor([35.0]), torch.tensor([25.0]), CAMERA_DISTANCE)
     light = torch.nn.functional.normalize(torch.tensor([[0.4, 0.6, 0.8]]), dim=-1)
-    image, mask = shade(make_shapes(DEMO_DATA)[1:2], pose, torch.tensor([[0.85, 0.45, 0.25]]), light, 256)
-    path.write_bytes(Picture(image[0].permute(1, 2, 0).numpy(), mask[0].numpy()).to_png())
+    box = make_shapes(DEMO_DATA)[1:2]
+    scene = Scenes(box, torch.tensor([[0.85, 0.45, 0.25]]), light, torch.tensor([35.0]), torch.tensor([25.0]))
+    path.write_bytes(scene.photographs(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), 256)[0].to_png())

@@ -23,7 +23,7 @@ from sdfsrn.data.camera_files import Matrix, Pinhole
 from sdfsrn.data.shots import Shot, find_shots
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.cameras import orbit_c2w
-from sdfsrn.images import Picture, count_pixels, read_picture
+from sdfsrn.images import Picture, count_pixels, read_picture, tile_of
 
 SIZE = 64
 FILL = 0.95  # of the unit sphere's radius is reached by the object that reaches furthest
@@ -157,17 +157,17 @@ def _warped(archive: Archive, shots: list[Shot], fovy_deg: float, progress: Prog
     azimuth = torch.rad2deg(torch.atan2(places[:, 0], places[:, 2])) % 360
     elevation = torch.rad2deg(torch.asin(places[:, 1] / distances))
     poses = orbit_c2w(azimuth, elevation, distances)
-    images, masks = [], []
+    tiles, masks = [], []
     for i, (shot, pose) in enumerate(zip(shots, poses, strict=True)):
         progress("warping", i, len(shots))
-        rgb, mask = warp(read_picture(*_files(archive, shot)), shot.camera, pose.numpy().astype(np.float64), fovy_deg)
-        images.append(torch.from_numpy(rgb).permute(2, 0, 1))
+        tile, mask = warp(read_picture(*_files(archive, shot)), shot.camera, pose.numpy().astype(np.float64), fovy_deg)
+        tiles.append(torch.from_numpy(tile).permute(2, 0, 1))
         masks.append(torch.from_numpy(mask))
-    return TrainingViews(torch.stack(images), torch.stack(masks), poses, azimuth, elevation, float(distances.median()), fovy_deg)
+    return TrainingViews(torch.stack(tiles), torch.stack(masks), poses, azimuth, elevation, float(distances.median()), fovy_deg)
 
 
 def warp(picture: Picture, camera: Pinhole, pose: Matrix, fovy_deg: float) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The picture as a camera at the same place that looks as `pose` says would have taken it, on black: 64 x 64, and its mask.
+    """The picture as a camera at the same place that looks as `pose` says would have taken it: its tile, and its 64 x 64 mask.
 
     Two pinholes at one place see the same rays: K R K'^-1 takes one's pixels to the other's (Hartley & Zisserman 2004, 8.4.2).
     """
@@ -182,18 +182,18 @@ def warp(picture: Picture, camera: Pinhole, pose: Matrix, fovy_deg: float) -> tu
     warped = flat.transform(
         (fine, fine), Image.Transform.PERSPECTIVE, tuple(matrix.ravel()[:8]), Image.Resampling.BILINEAR, fillcolor=(0, 0, 0, 0)
     )
-    small = np.asarray(warped.reduce(OVERSAMPLING))
-    return small[..., :3].copy(), small[..., 3] > 127
+    fine_mask = np.asarray(warped.getchannel("A")) > 127
+    tile = tile_of(Picture(np.asarray(warped.convert("RGB")), fine_mask))
+    return tile.copy(), np.asarray(warped.getchannel("A").reduce(OVERSAMPLING)) > 127
 
 
 def contact_sheet(views: TrainingViews, columns: int = 10, rows: int = 10) -> Image.Image:
-    """The first pictures side by side, what is not the object tinted."""
+    """The first pictures side by side as the encoder sees them, what is not the object tinted."""
     count = min(len(views), columns * rows)
     sheet = np.zeros((-(-count // columns) * SIZE, min(count, columns) * SIZE, 3), dtype=np.uint8)
     for i in range(count):
         row, column = divmod(i, columns)
-        tile = np.where(
-            views.masks[i].numpy()[..., None], views.images[i].permute(1, 2, 0).numpy(), np.array([24, 32, 64], dtype=np.uint8)
-        )
+        small = np.asarray(Image.fromarray(views.tiles[i].permute(1, 2, 0).numpy()).resize((SIZE, SIZE), Image.Resampling.BOX))
+        tile = np.where(small.any(axis=2, keepdims=True), small, np.array([24, 32, 64], dtype=np.uint8))
         sheet[row * SIZE : (row + 1) * SIZE, column * SIZE : (column + 1) * SIZE] = tile
     return Image.fromarray(sheet)

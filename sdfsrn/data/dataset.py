@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from sdfsrn.config import SyntheticData
 from sdfsrn.data.synthetic import families_of, make_views
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.primitives import Primitives
+from sdfsrn.images import Picture, tile_of
 from sdfsrn.tensor_files import read_tensors
 
 FORMAT = "sdfsrn-views-1"
@@ -23,7 +25,9 @@ CENTRED = {"sphere", "box", "ellipsoid"}  # of the other families the bounds are
 class Dataset:
     """The pictures of one object are neighbours: `first[i]` is the first of object i, `names[i]` its family or folder.
 
-    `shapes` are the true ones of a synthetic data set; `description` is what a checkpoint says of what it was trained on.
+    Every picture has a world of its own scale (`TrainingViews.scales`), in which its mask has `mask_radius`.
+    `digest` is that of the views as they were drawn or uploaded. `shapes` are the true ones of a synthetic data set;
+    `description` is what a checkpoint says of what it was trained on.
     """
 
     views: TrainingViews
@@ -31,6 +35,8 @@ class Dataset:
     names: tuple[str, ...]
     shapes: Primitives | None
     description: dict[str, Any]
+    mask_radius: float
+    digest: str
 
     def __len__(self) -> int:
         return len(self.first)
@@ -39,7 +45,7 @@ class Dataset:
         """The first `count` objects, or all if there are fewer."""
         end = self.first[count] if count < len(self) else len(self.views)
         shapes = self.shapes[:count] if self.shapes is not None else None
-        return Dataset(self.views[:end], self.first[:count], self.names[:count], shapes, self.description)
+        return dataclasses.replace(self, views=self.views[:end], first=self.first[:count], names=self.names[:count], shapes=shapes)
 
     @property
     def is_centred(self) -> bool:
@@ -57,18 +63,21 @@ def open_dataset(data: SyntheticData | Path) -> Dataset:
     return _read(data) if isinstance(data, Path) else synthetic_dataset(data)
 
 
-def synthetic_dataset(data: SyntheticData) -> Dataset:
-    """Draw it."""
+def synthetic_dataset(data: SyntheticData, mask_radius: float | None = None) -> Dataset:
+    """Draw it. Its masks have `mask_radius` in their worlds, by default the mean of their radii."""
     shapes, views = make_views(data)
+    radius = mask_radius or views.mean_mask_radius()
+    scales = views.scales(radius)
     first = tuple(range(0, len(views), data.views_per_shape))
-    return Dataset(views, first, tuple(families_of(data)), shapes, dataclasses.asdict(data))
+    shapes = Primitives(shapes.half_extents * scales[list(first), None], shapes.kind)
+    return Dataset(views.scaled(scales), first, tuple(families_of(data)), shapes, dataclasses.asdict(data), radius, views.digest())
 
 
 def save_dataset(views: TrainingViews, subjects: list[str], path: Path) -> None:
     """Write the file of one's own data set; `subjects[i]` is what picture i shows, and its pictures are neighbours."""
     facts = {"camera_distance": views.camera_distance, "fovy_deg": views.fovy_deg, "subjects": subjects}
     tensors = {
-        "images": views.images,
+        "tiles": views.tiles,
         "masks": views.masks.to(torch.uint8),
         "c2w": views.c2w,
         "azimuth_deg": views.azimuth_deg,
@@ -80,10 +89,18 @@ def save_dataset(views: TrainingViews, subjects: list[str], path: Path) -> None:
 def _read(path: Path) -> Dataset:
     metadata, tensors = read_tensors(path, FORMAT)
     facts = json.loads(metadata["facts"])
-    views = TrainingViews(
-        **{**tensors, "masks": tensors["masks"].bool()}, camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"]
-    )
+    tensors["masks"] = tensors["masks"].bool()
+    if "images" in tensors:  # of a service before tiles were kept
+        tensors["tiles"] = _tiles(tensors.pop("images"), tensors["masks"])
+    views = TrainingViews(**tensors, camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"])
     subjects: list[str] = facts["subjects"]
     first = tuple(i for i, subject in enumerate(subjects) if i == 0 or subject != subjects[i - 1])
     description = {"type": "uploaded", "objects": len(first), "pictures": len(views)}
-    return Dataset(views, first, tuple(subjects[i] for i in first), None, description)
+    radius = views.mean_mask_radius()
+    names = tuple(subjects[i] for i in first)
+    return Dataset(views.scaled(views.scales(radius)), first, names, None, description, radius, views.digest())
+
+
+def _tiles(images: Tensor, masks: Tensor) -> Tensor:
+    pictures = (Picture(rgb.permute(1, 2, 0).numpy(), mask.numpy()) for rgb, mask in zip(images, masks, strict=True))
+    return torch.stack([torch.from_numpy(tile_of(picture).copy()).permute(2, 0, 1) for picture in pictures])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,12 @@ from sdfsrn.geometry.cameras import pixel_rays
 
 @dataclass(frozen=True)
 class TrainingViews:
-    """One entry per picture. Cameras are pinholes that look at the origin from about `camera_distance`; `fovy_deg` is vertical."""
+    """One entry per picture. Cameras are pinholes that look at the origin from about `camera_distance`; `fovy_deg` is vertical.
 
-    images: UInt8[Tensor, "n 3 size size"]
+    `tiles` are what the encoder's pictures are made from (`sdfsrn.images.tile_of`); masks are the cameras' own.
+    """
+
+    tiles: UInt8[Tensor, "n 3 side side"]
     masks: Bool[Tensor, "n size size"]
     c2w: Float[Tensor, "n 4 4"]
     azimuth_deg: Float[Tensor, " n"]
@@ -26,44 +30,62 @@ class TrainingViews:
     fovy_deg: float
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.masks)
 
     @property
     def size(self) -> int:
-        """Pixels per side."""
-        return self.images.shape[-1]
-
-    def pictures(self, index: Tensor | slice = slice(None)) -> Float[Tensor, "batch 3 size size"]:
-        """RGB in [0, 1]."""
-        return self.images[index].float() / 255
+        """Pixels per side of the masks."""
+        return self.masks.shape[-1]
 
     def __getitem__(self, index: Tensor | slice) -> "TrainingViews":
         """Some of the pictures."""
-        part = {name: getattr(self, name)[index] for name in ("images", "masks", "c2w", "azimuth_deg", "elevation_deg")}
+        part = {name: getattr(self, name)[index] for name in ("tiles", "masks", "c2w", "azimuth_deg", "elevation_deg")}
         return dataclasses.replace(self, **part)
 
     def digest(self) -> str:
         """SHA-256 of everything that training sees."""
         digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}".encode())
-        for part in (self.images, self.masks, self.c2w):
+        for part in (self.tiles, self.masks, self.c2w):
             for some in part.split(64):
                 digest.update(some.contiguous().numpy().data)
         return "sha-256:" + digest.hexdigest()
 
-    def mean_mask_radius(self) -> float:
-        """Mean over masks of sqrt(2) x RMS distance of the mask's pixels from their centre, as a share of the picture's side.
+    def mask_radii(self) -> Float[Tensor, " n"]:
+        """Of each mask: sqrt(2) x RMS distance of its pixels from their centre, as a share of the picture's side.
 
-        For a disc this is its radius; empty masks do not count.
+        For a disc this is its radius; of an empty mask 0.
         """
         axis = (np.arange(self.size) + 0.5) / self.size
         columns, rows = np.empty((2, len(self), self.size))
         for i, mask in enumerate(self.masks.numpy()):
             columns[i], rows[i] = mask.sum(axis=0), mask.sum(axis=1)
-        columns, rows = columns[columns.any(axis=1)], rows[rows.any(axis=1)]
-        count = columns.sum(axis=1)
+        count = np.maximum(columns.sum(axis=1), 1)
         square = (columns + rows) @ np.square(axis) / count
         spread = square - np.square(columns @ axis / count) - np.square(rows @ axis / count)
-        return float(np.sqrt(2 * spread).mean())
+        return torch.from_numpy(np.sqrt(2 * spread.clip(min=0))).float()
+
+    def mean_mask_radius(self) -> float:
+        """The mean of `mask_radii`; empty masks do not count."""
+        radii = self.mask_radii()
+        return float(radii[radii > 0].mean())
+
+    def scales(self, mask_radius: float) -> Float[Tensor, " n"]:
+        """By how much each picture's world must grow for its mask to have `mask_radius` from `camera_distance`.
+
+        The size of an object cannot be known from its picture: from twice as far, an object of twice the size looks the same.
+        A ball of radius r at distance d is seen under the angle asin(r / d); other shapes are off by less than a hundredth.
+        """
+        to_angle = 2 * math.tan(math.radians(self.fovy_deg) / 2)
+        radii = self.mask_radii()
+        wanted = math.sin(math.atan(mask_radius * to_angle)) * self.camera_distance
+        found = torch.sin(torch.atan(radii * to_angle)) * torch.linalg.vector_norm(self.c2w[:, :3, 3], dim=-1)
+        return torch.where(radii > 0, wanted / found, 1.0)
+
+    def scaled(self, scales: Float[Tensor, " n"]) -> "TrainingViews":
+        """The same pictures in worlds that are so much larger."""
+        c2w = self.c2w.clone()
+        c2w[:, :3, 3] *= scales[:, None]
+        return dataclasses.replace(self, c2w=c2w)
 
 
 def outline_bands(masks: Bool[Tensor, "n size size"], width: int) -> Bool[Tensor, "n size size"]:
@@ -82,4 +104,5 @@ def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int
     _, rays_d = pixel_rays(straight, views.fovy_deg, views.size)
     cosines, order = rays_d[0, :, 2].sort(stable=True)  # the camera looks along -z
     distances = torch.linalg.vector_norm(views.c2w[:, :3, 3], dim=-1)
-    return order, torch.searchsorted(cosines, -(1 - distances.square().reciprocal()).sqrt())
+    widest = (1 - distances.clamp(min=1).square().reciprocal()).sqrt()  # a camera within the sphere sees it everywhere
+    return order, torch.searchsorted(cosines, -widest)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdfsrn.data.dataset import Dataset
-from sdfsrn.data.synthetic import extent_range
+from sdfsrn.data.synthetic import CAMERA_DISTANCE, extent_range
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.evaluation.protocol import NOVEL_SAMPLES, Progress, encode, novel_rays, rays_meet_inside, summary
 from sdfsrn.geometry.cameras import pixel_rays, project
@@ -94,7 +94,7 @@ def fit_extents(family: str, mask: Bool[Tensor, "size size"], c2w: Float[Tensor,
     """
     generator = torch.Generator().manual_seed(0)
     kind = torch.tensor([KINDS.index("ellipsoid" if family == "sphere" else family)])
-    low, high = extent_range([family])[0]
+    low, high = extent_range([family])[0] * torch.linalg.vector_norm(c2w[:3, 3]) / CAMERA_DISTANCE  # a picture has its own scale
     rays_o, rays_d = pixel_rays(c2w[None], fovy_deg, len(mask))
     target = mask.reshape(1, -1)
     candidates = low + (high - low) * torch.rand(FIT_CANDIDATES, 3, generator=generator)

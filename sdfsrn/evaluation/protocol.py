@@ -15,6 +15,7 @@ from sdfsrn.evaluation.metrics import chamfer_l1, iou
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.geometry.meshes import EmptySurface, extract_mesh, grid_points
 from sdfsrn.geometry.primitives import Primitives, contains, intersect, sample_surface
+from sdfsrn.networks.encoder import encoder_images
 from sdfsrn.networks.model import Model
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
@@ -87,7 +88,7 @@ def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
     """Latents of all pictures, without a graph."""
     with torch.no_grad():
         parts = torch.arange(len(views)).split(256)
-        return torch.cat([model.encode(views.pictures(part).to(model.device)) for part in parts])
+        return torch.cat([model.encode(encoder_images(views.tiles[part].to(model.device))) for part in parts])
 
 
 def training_fit(

@@ -35,14 +35,15 @@ def compare_checkpoints(
     """
     checkpoints = [Checkpoint.load(path) for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
-    dataset = synthetic_dataset(data)
     found: dict[str, dict[str, Any]] = {}
     for path, checkpoint in zip(paths, checkpoints, strict=True):
+        dataset = synthetic_dataset(data, checkpoint.mask_radius)
         evaluation = evaluate_checkpoint(checkpoint, dataset, partial(progress, path.name))
         if not found:
             novel_views_figure(evaluation.novel_truth, evaluation.novel_prediction, dataset.names, folder / "novel_views.png")
         found[str(path)] = evaluation.report
     progress("training shapes", 0, 1)
+    dataset = synthetic_dataset(data, checkpoints[0].mask_radius)
     rows = baselines(checkpoints[0].model(pick_device()), _trained_on(checkpoints[0]), dataset, partial(progress, "baselines"))
     found |= {name: {"novel_view_iou": summary} for name, summary in rows.items()}
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
@@ -54,4 +55,5 @@ def _trained_on(checkpoint: Checkpoint) -> Dataset | None:
     known = {name: value for name, value in checkpoint.data.items() if name != "type"}
     if set(known) != {spec.name for spec in dataclasses.fields(SyntheticData)}:
         return None
-    return synthetic_dataset(SyntheticData(**{**known, "families": tuple(known["families"])}))
+    data = SyntheticData(**{**known, "families": tuple(known["families"])})
+    return synthetic_dataset(data, checkpoint.mask_radius)

@@ -9,16 +9,28 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sdfsrn.networks.decoder import Decoder
-from sdfsrn.networks.encoder import Encoder
+from sdfsrn.networks.encoder import AZIMUTHS, Encoder
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the networks, and what they assume: with `symmetry` "mirror" every field is its own mirror image in x = 0."""
+    """Sizes of the networks, and what they assume: with `symmetry` "mirror" every field is its own mirror image in x = 0.
+
+    With a `view_head` the encoder also says where a picture was taken from.
+    """
 
     latent_dim: int = 128
     hidden_dim: int = 128
     symmetry: str = "none"
+    view_head: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where pictures were taken from: logits of AZIMUTHS azimuths, evenly from 0 on, and the elevation in degrees."""
+
+    azimuth_logits: Float[Tensor, "batch azimuths"]
+    elevation_deg: Float[Tensor, " batch"]
 
 
 class Model(nn.Module):
@@ -27,14 +39,31 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.latent_dim)
+        self.encoder = Encoder(config.latent_dim, config.view_head)
         self.decoder = Decoder(config.latent_dim, config.hidden_dim)
 
     def encode(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch latent_dim"]:
         """The latents of pictures; with a mirror plane the mean of a picture's and of its mirror image's: both show one object."""
-        latents: Tensor = self.encoder(images)
-        if self.config.symmetry == "mirror":
-            latents = (latents + self.encoder(images.flip(-1))) / 2
+        return self._read(self._features(images))
+
+    def look(self, images: Float[Tensor, "batch 3 64 64"]) -> tuple[Float[Tensor, "batch latent_dim"], Seen]:
+        """The latents, and where the pictures were taken from; for a model with a view head."""
+        features = self._features(images)
+        views = [self.encoder.view(each) for each in features]
+        logits, elevation = views[0].split([AZIMUTHS, 1], dim=1)
+        if len(views) == 2:  # a mirror image was taken from the opposite azimuth
+            mirrored, other = views[1].split([AZIMUTHS, 1], dim=1)
+            logits = (logits + mirrored[:, -torch.arange(AZIMUTHS, device=logits.device) % AZIMUTHS]) / 2
+            elevation = (elevation + other) / 2
+        return self._read(features), Seen(logits, elevation[:, 0] * 90)
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """Of the pictures and, with a mirror plane, of their mirror images."""
+        pictures = [images, images.flip(-1)] if self.config.symmetry == "mirror" else [images]
+        return [self.encoder.features(each) for each in pictures]
+
+    def _read(self, features: list[Tensor]) -> Tensor:
+        latents: Tensor = sum(self.encoder.head[2](each) for each in features) / len(features)
         return latents
 
     def sdf(self, latent: Float[Tensor, "batch latent_dim"]) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,10 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from sdfsrn.networks.model import Seen
+
 SOFTNESS = 0.05  # of what counts as inside, scene units: the field moves where its surface is near
+VIEW_SOFTNESS_DEG = 7.0
 SURELY_INSIDE = 0.02  # the depth that is inside whatever noise a field has, scene units
 
 
@@ -63,6 +66,15 @@ def hollow_loss(sdf: Float[Tensor, "batch n"], is_between: Bool[Tensor, "batch n
     Assumed is that no ray leaves an object and enters it again; one that grazes the surface less deep is asked too much.
     """
     return (functional.relu(sdf + SURELY_INSIDE) * is_between).mean()
+
+
+def view_loss(seen: Seen, azimuth_deg: Float[Tensor, " batch"], elevation_deg: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """Cross-entropy of the azimuths, softened over VIEW_SOFTNESS_DEG, and the squared error of the elevation in right angles."""
+    azimuths = torch.arange(seen.azimuth_logits.shape[1], device=azimuth_deg.device) * 360 / seen.azimuth_logits.shape[1]
+    away = (azimuths - azimuth_deg[:, None] + 180) % 360 - 180
+    wanted = functional.softmax(-(away / VIEW_SOFTNESS_DEG).square() / 2, dim=1)
+    entropy: Tensor = functional.cross_entropy(seen.azimuth_logits, wanted)
+    return entropy + ((seen.elevation_deg - elevation_deg) / 90).square().mean()
 
 
 def background_angle(masks: Bool[Tensor, "n size size"], fovy_deg: float) -> Float[Tensor, "n size size"]:

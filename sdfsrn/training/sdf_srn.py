@@ -26,7 +26,9 @@ from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_f
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays, rays_through
-from sdfsrn.networks.model import Model, ModelConfig
+from sdfsrn.images import TILE_RADIUS
+from sdfsrn.networks.encoder import encoder_images
+from sdfsrn.networks.model import Model, ModelConfig, Seen
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import MISS, along, inside_span, points_at, ray_minimum, seek_minimum, soft_silhouette, stratified
 from sdfsrn.training import Interrupted, TrainingCollapsed
@@ -38,6 +40,7 @@ from sdfsrn.training.losses import (
     hollow_loss,
     silhouette_loss,
     thickness_loss,
+    view_loss,
 )
 
 # phase, step, total, metrics; may raise, which is how a caller stops a training
@@ -141,7 +144,7 @@ class Run:
         self.views = views = dataset.views
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim, config.symmetry)).to(device)
+            self.model = Model(ModelConfig(config.latent_dim, config.hidden_dim, config.symmetry, view_head=True)).to(device)
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.fast_dtype = fast_dtype(device)
         known_weight = CENTRE_WEIGHT if dataset.is_centred else 0.0
@@ -149,8 +152,6 @@ class Run:
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = make_optimizers(self.model)
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
-        self.digest = views.digest()
-        self.mask_radius = views.mean_mask_radius()
         self.outwards, self.reaching = pixels_outwards(views)
         self.near_outline = outline_bands(views.masks, OUTLINE).flatten(1)
         self.steps_per_epoch = -(-len(views) // config.batch_size)
@@ -193,7 +194,7 @@ class Run:
     def _train_step(self, batch: Tensor, step: int) -> Tensor:
         config, generator = self.config, self._generator(step, 1)
         rays_o, rays_d, inside, angle = self._rays(batch, generator)
-        latents = self._encode(batch)
+        latents, seen = self._look(batch, generator)
         sdf = self.model.sdf(latents)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, config.n_samples, generator)
@@ -212,6 +213,8 @@ class Run:
         silhouette = silhouette_loss(picked, inside, config.temperature)
         bound = bound_loss(random, t_random * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
+        where = (self.views.azimuth_deg[batch].to(self.device), self.views.elevation_deg[batch].to(self.device))
+        loss = loss + config.view_weight * view_loss(seen, *where)
         if self.centre_weight:
             loss = loss + self.centre_weight * centre_loss(sdf_in_ball, in_ball)
         if config.thickness_weight:
@@ -240,12 +243,13 @@ class Run:
                 group["lr"] = self._learning_rate(step) * group["lr_scale"]
             optimizer.step()
 
-    def _encode(self, batch: Tensor) -> Tensor:
-        """The latents of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like it best."""
-        pictures = self.views.pictures(batch).to(self.device, memory_format=torch.channels_last)
+    def _look(self, batch: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Seen]:
+        """Latents and views of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like best."""
+        tiles = self.views.tiles[batch].to(self.device)
+        pictures = encoder_images(tiles, self.config.jitter, generator).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=self.fast_dtype, enabled=self.fast_dtype != torch.float32):
-            latents: Tensor = self.model.encode(pictures)
-        return latents.float()
+            latents, seen = self.model.look(pictures)
+        return latents.float(), Seen(seen.azimuth_logits.float(), seen.elevation_deg.float())
 
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Through `n_rays` random pixels of each picture: rays, inside or not, background angle."""
@@ -303,7 +307,7 @@ class Run:
         shown = self.dataset.part(SHOWN).first_views
         rays_o, rays_d = pixel_rays(shown.c2w.to(self.device), shown.fovy_deg, shown.size)
         with torch.no_grad():
-            latents = self.averaged.encode(shown.pictures().to(self.device))
+            latents = self.averaged.encode(encoder_images(shown.tiles.to(self.device)))
             minima = ray_minimum(self.averaged.sdf(latents), rays_o, rays_d, self.config.n_samples)
         return minima.view(-1, shown.size, shown.size).cpu()
 
@@ -336,22 +340,23 @@ class Run:
             dict(self.averaged.state_dict()),
             self.step,
             self.config.temperature,
-            self.mask_radius,
+            self.dataset.mask_radius,
             self.views.camera_distance,
             self.views.fovy_deg,
             "sdf_srn",
             dataclasses.asdict(self.config),
             self.dataset.description,
-            self.digest,
+            self.dataset.digest,
             float(self.views.elevation_deg.min()),
             float(self.views.elevation_deg.max()),
+            TILE_RADIUS,
             state,
         )
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on where a checkpoint of the same run stopped."""
-        if saved.dataset_digest != self.digest:
-            raise ValueError(f"the checkpoint was trained on {saved.dataset_digest}, this run's data are {self.digest}")
+        if saved.dataset_digest != self.dataset.digest:
+            raise ValueError(f"the checkpoint was trained on {saved.dataset_digest}, this run's data are {self.dataset.digest}")
         differing = (LATER | saved.config).items() ^ dataclasses.asdict(self.config).items()
         if differing:
             told = ", ".join(sorted({name for name, _ in differing}))
@@ -375,7 +380,7 @@ class Run:
 
     def adopt(self, saved: Checkpoint) -> None:
         """Take over a model's weights."""
-        if saved.model_config != self.model.config:
+        if dataclasses.replace(saved.model_config, view_head=True) != self.model.config:
             raise ValueError(f"the checkpoint's networks are {saved.model_config}, this run's are {self.model.config}")
-        for model in (self.model, self.averaged):
-            model.load_state_dict({name: value.float() for name, value in saved.weights.items()})
+        for model in (self.model, self.averaged):  # one of before the view head leaves it as it is
+            model.load_state_dict(model.state_dict() | {name: value.float() for name, value in saved.weights.items()})

@@ -1,15 +1,20 @@
 """What the tests and benchmarks send: pictures of a data set as those of a stranger."""
 
-from sdfsrn.config import View
-from sdfsrn.data.views import TrainingViews
+import torch
+
+from sdfsrn.config import SyntheticData, View
+from sdfsrn.data.synthetic import make_scenes
 from sdfsrn.images import Picture
 
 
-def picture_of(views: TrainingViews, i: int) -> Picture:
-    """One picture with its mask."""
-    return Picture(views.images[i].permute(1, 2, 0).numpy(), views.masks[i].numpy())
+def pictures_of(data: SyntheticData, size: int = 64) -> list[Picture]:
+    """What the cameras of a synthetic data set see, with masks."""
+    scenes = make_scenes(data)
+    return scenes.photographs(torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(scenes), -1), size)
 
 
-def view_of(views: TrainingViews, i: int) -> View:
-    """Where it was taken from."""
-    return View(float(views.azimuth_deg[i]), float(views.elevation_deg[i]))
+def views_of(data: SyntheticData) -> list[View]:
+    """Where these were taken from."""
+    scenes = make_scenes(data)
+    angles = zip(scenes.azimuth_deg.tolist(), scenes.elevation_deg.tolist(), strict=True)
+    return [View(*pair) for pair in angles]

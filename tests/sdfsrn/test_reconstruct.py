@@ -12,12 +12,11 @@ from PIL import Image, ImageDraw
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS, ReconstructionConfig, SyntheticData, View
-from sdfsrn.data.dataset import synthetic_dataset
-from sdfsrn.images import Picture, crop_to_radius, read_picture
-from sdfsrn.reconstruct import EXPLAINED_IOU, MARGIN_PX, ReconstructionFailed, Reconstructor, Shape, antialiased
+from sdfsrn.images import Picture, read_picture
+from sdfsrn.reconstruct import EXPLAINED_IOU, MARGIN_PX, Looked, ReconstructionFailed, Reconstructor, Shape, antialiased
 from sdfsrn.rendering.views import Camera, minimum_picture
 from tests.sdfsrn.conftest import TinyTraining
-from tests.sdfsrn.given import picture_of, view_of
+from tests.sdfsrn.given import pictures_of, views_of
 
 
 @pytest.fixture(scope="module")
@@ -118,48 +117,48 @@ def test_turntable_is_a_moving_picture(model: Reconstructor, picture: Picture, t
         assert np.asarray(turntable.convert("L")).max() > 100
 
 
-def missed_a_little() -> tuple[Reconstructor, Picture, Shape]:
+def missed_a_little() -> tuple[Reconstructor, Looked, Shape]:
     """The served model, a mask of its own kind that it misses a little, and what it makes of it."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
     image = Image.new("RGB", (128, 128))
     ImageDraw.Draw(image).ellipse((30, 50, 98, 78), fill=(180, 180, 90))
     rgb = np.asarray(image)
-    crop = crop_to_radius(Picture(rgb, rgb.any(axis=2)), served.checkpoint.mask_radius, 64)
-    return served, crop, served.shape(served.encode(crop), crop, View(0, 0))
+    looked = served.look(Picture(rgb, rgb.any(axis=2)))
+    return served, looked, served.shape(looked, View(0, 0))
 
 
 def test_refinement_explains_the_picture_better() -> None:
     """Fifty steps must bring it closer, deterministically."""
-    served, crop, start = missed_a_little()
+    served, looked, start = missed_a_little()
     config = ReconstructionConfig(refine_steps=50, seed=4, input_view=start.view)
-    moved, again = (served.refined(start, crop, config) for _ in range(2))
+    moved, again = (served.refined(start, looked, config) for _ in range(2))
     assert torch.equal(moved.latent, again.latent) and not torch.equal(moved.latent, start.latent)
     assert 1 - moved.input_iou < 0.8 * (1 - start.input_iou)
 
 
 def test_refinement_that_mends_less_than_a_tenth_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same steps from shapes that are said to explain the mask a little less, or more, than would make a tenth of them."""
-    served, crop, start = missed_a_little()
+    served, looked, start = missed_a_little()
     config = ReconstructionConfig(refine_steps=3, input_view=start.view)
     monkeypatch.setattr("sdfsrn.reconstruct.EXPLAINED_IOU", 0.0)  # one margin whatever is said
-    left = 1 - served.refined(dataclasses.replace(start, input_iou=0.0), crop, config).input_iou
+    left = 1 - served.refined(dataclasses.replace(start, input_iou=0.0), looked, config).input_iou
     worse, better = (dataclasses.replace(start, input_iou=1 - left / 0.9 + change) for change in (-0.001, 0.001))
-    assert served.refined(worse, crop, config).input_iou == pytest.approx(1 - left)
-    assert served.refined(better, crop, config) is better
+    assert served.refined(worse, looked, config).input_iou == pytest.approx(1 - left)
+    assert served.refined(better, looked, config) is better
 
 
 def test_a_wide_margin_keeps_what_the_model_does_not_know_sharp(monkeypatch: pytest.MonkeyPatch) -> None:
     """An L-block, by a model of spheres, boxes and ellipsoids: with the narrow margin much more of its silhouettes is grey."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
-    views = synthetic_dataset(SyntheticData(n_shapes=1, seed=79, families=("l_block",))).views
-    crop = picture_of(views, 0)
-    view = view_of(views, 0)
-    start = served.shape(served.encode(crop), crop, view)
+    data = SyntheticData(n_shapes=1, seed=79, families=("l_block",))
+    view = views_of(data)[0]
+    looked = served.look(pictures_of(data)[0])
+    start = served.shape(looked, view)
     camera = Camera.on_orbit([View(view.azimuth_deg + turn, 20.0) for turn in (60, 120, 240)], 2.5, 50.0, 64, served.device)
     assert start.input_iou < EXPLAINED_IOU
 
     def grey() -> float:
-        shape = served.refined(start, crop, ReconstructionConfig(refine_steps=20, input_view=view))
+        shape = served.refined(start, looked, ReconstructionConfig(refine_steps=20, input_view=view))
         assert shape.input_iou > start.input_iou
         pixels = antialiased(minimum_picture(shape.sdf, shape.grid, camera), camera)
         return float(((pixels > 25) & (pixels < 230)).sum() / (pixels > 25).sum())

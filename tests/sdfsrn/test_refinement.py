@@ -7,11 +7,10 @@ import torch
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS, ReconstructionConfig, SyntheticData, View
-from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.images import Picture
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.refinement import TURN, Refinement, _turned
-from tests.sdfsrn.given import picture_of, view_of
+from tests.sdfsrn.given import pictures_of, views_of
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +22,8 @@ def served() -> Reconstructor:
 @pytest.fixture(scope="module")
 def box() -> tuple[Picture, View]:
     """A box's picture, and where it was taken from."""
-    views = synthetic_dataset(SyntheticData(n_shapes=1, seed=77, families=("box",))).views
-    return picture_of(views, 0), view_of(views, 0)
+    data = SyntheticData(n_shapes=1, seed=77, families=("box",))
+    return pictures_of(data)[0], views_of(data)[0]
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def refinement(served: Reconstructor, box: tuple[Picture, View]) -> Refinement:
 def test_derivatives_are_those_of_finite_differences(
     served: Reconstructor, box: tuple[Picture, View], refinement: Refinement
 ) -> None:
-    latent, view = served.encode(box[0]), View(box[1].azimuth_deg + 10, box[1].elevation_deg + 5)
+    latent, view = served.look(box[0]).latent, View(box[1].azimuth_deg + 10, box[1].elevation_deg + 5)
     residuals, derivatives = refinement.residuals(latent, view)
     direction = torch.nn.functional.normalize(torch.randn(1, 128, generator=torch.Generator().manual_seed(1)))
     step, turn_deg = 1e-3, 0.05
@@ -82,7 +81,7 @@ def test_view_is_turned_back(served: Reconstructor, box: tuple[Picture, View], r
 
 
 def test_known_view_stays(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
-    latent, true = served.encode(box[0]), box[1]
+    latent, true = served.look(box[0]).latent, box[1]
     moved, view = refinement.run(latent, true, 5, None)
     assert view == true and not torch.equal(moved, latent)
 
@@ -91,7 +90,7 @@ def test_at_the_end_of_the_elevations_the_latent_goes_on(
     served: Reconstructor, box: tuple[Picture, View], refinement: Refinement
 ) -> None:
     """The best elevation lies beyond the bound: what is left is as well explained as if the view there were known."""
-    latent, true = served.encode(box[0]), box[1]
+    latent, true = served.look(box[0]).latent, box[1]
     low = true.elevation_deg + 9
     bounded, view = refinement.run(latent, View(true.azimuth_deg, low + 0.5), 30, (low, low + 1))
     assert low - 1e-3 <= view.elevation_deg <= low + 1 + 1e-3

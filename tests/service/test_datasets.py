@@ -9,12 +9,12 @@ import zipfile
 import httpx
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sdfsrn.config import SyntheticData
-from sdfsrn.data.synthetic import make_views
+from sdfsrn.data.synthetic import make_scenes
 from tests.conftest import SMALL_TRAINING, Stack
+from tests.sdfsrn.given import pictures_of
 
 ZIP = {"Content-Type": "application/zip"}
 WAIT = {"Prefer": "wait=60"}
@@ -22,18 +22,16 @@ WAIT = {"Prefer": "wait=60"}
 
 def _archive(*, broken: str = "") -> bytes:
     """Four synthetic objects, one view each, in a folder each; the picture named `broken` is none."""
-    _, views = make_views(SyntheticData(n_shapes=4, seed=17))
+    data = SyntheticData(n_shapes=4, seed=17)
+    pictures, poses = pictures_of(data), make_scenes(data).c2w
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i in range(4):
-            rgba = torch.cat([views.images[i], views.masks[i : i + 1].to(torch.uint8) * 255]).permute(1, 2, 0).numpy()
-            picture = io.BytesIO()
-            Image.fromarray(rgba).save(picture, "PNG")
-            pose = views.c2w[i].double().numpy()
+            pose = poses[i].double().numpy()
             pose[:3] = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ pose[:3]
             frame = {"file_path": "view", "transform_matrix": pose.tolist()}
             name = f"shape{i}/view.png"
-            archive.writestr(name, b"broken" if name == broken else picture.getvalue())
+            archive.writestr(name, b"broken" if name == broken else pictures[i].to_png())
             archive.writestr(f"shape{i}/transforms.json", json.dumps({"camera_angle_x": math.radians(50), "frames": [frame]}))
     return buffer.getvalue()
 

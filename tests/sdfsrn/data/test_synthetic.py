@@ -6,6 +6,7 @@ import torch
 
 from sdfsrn.config import SyntheticData
 from sdfsrn.data.synthetic import families_of, make_shapes, make_views
+from sdfsrn.images import TILE
 
 DATA = SyntheticData(n_shapes=60, seed=7)
 
@@ -29,7 +30,8 @@ def test_one_camera_per_shape_in_the_contracts_range() -> None:
     assert ((views.azimuth_deg >= 0) & (views.azimuth_deg < 360)).all()
     assert ((views.elevation_deg >= -10) & (views.elevation_deg <= 40)).all()
     torch.testing.assert_close(views.c2w[:, :3, 3].norm(dim=-1), torch.full((60,), 2.5))
-    assert (views.images.permute(0, 2, 3, 1)[~views.masks] == 0).all(), "the background is black"
+    assert views.tiles.shape == (60, 3, TILE, TILE)
+    assert (views.tiles[:, :, [0, -1]] == 0).all() and (views.tiles[..., [0, -1]] == 0).all(), "the background is black"
 
 
 def test_same_seed_same_data_other_seed_other_data() -> None:

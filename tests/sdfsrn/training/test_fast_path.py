@@ -20,7 +20,7 @@ from sdfsrn.rendering.views import Camera, minimum_picture
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.plain import CountingRun, Float32Run, PlainRun
 from tests.benchmarks.target import on_grids
-from tests.sdfsrn.given import picture_of
+from tests.sdfsrn.given import pictures_of
 from tests.sdfsrn.rendering.plain import dense_minimum
 
 DATA = SyntheticData(n_shapes=6, seed=1_700_000)
@@ -40,7 +40,7 @@ def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model, se
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
     t = stratified(near, far, 16, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        latents = model.encode(views.pictures())
+        latents = encode(model, views)
         sdf = model.sdf(latents)
         _, exact = pick_minimum(sdf, rays_o, rays_d, t)
         picked, _ = search(model.search_sdf(latents, torch.bfloat16), rays_o, rays_d, t)
@@ -97,11 +97,10 @@ class BFloat16Run(Run):
 def test_served_silhouettes_are_those_of_the_plain_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that makes serving quick at once, against the served field on dense samples of every ray."""
     monkeypatch.setattr("sdfsrn.reconstruct.fast_dtype", lambda device: torch.bfloat16)
-    served, views, wrong = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu"), synthetic_dataset(DATA).views, []
+    served, pictures, wrong = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu"), pictures_of(DATA), []
     size = 128
-    for i in range(0, len(views), 2):
-        picture = picture_of(views, i)
-        sdf, grid = served._field(served.encode(picture))
+    for i in range(0, len(pictures), 2):
+        sdf, grid = served._field(served.look(pictures[i]).latent)
         camera = Camera.on_orbit([View(60.0 * i + 10, 20.0)], 2.5, 50.0, size, served.device)
         parts = zip(*(rays.split(4096, dim=1) for rays in camera.rays()), strict=True)
         exact = torch.cat([dense_minimum(sdf, *rays, 128) for rays in parts], dim=1).reshape(1, size, size)

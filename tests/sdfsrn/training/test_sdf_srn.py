@@ -16,7 +16,7 @@ from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
 from tests.sdfsrn.conftest import TINY_CONFIG, TINY_DATA, TinyTraining
-from tests.sdfsrn.given import picture_of
+from tests.sdfsrn.given import pictures_of
 
 
 def test_leaves_every_artifact(tiny_training: TinyTraining) -> None:
@@ -63,15 +63,16 @@ def test_a_training_can_start_from_anothers_weights(tiny_training: TinyTraining,
 
 
 def test_with_a_mirror_plane_a_picture_and_its_mirror_image_have_one_latent_wherever_they_are_encoded(tmp_path: Path) -> None:
-    run = Run(dataclasses.replace(TINY_CONFIG, symmetry="mirror"), synthetic_dataset(TINY_DATA), torch.device("cpu"))
+    run = Run(dataclasses.replace(TINY_CONFIG, symmetry="mirror", jitter=0.0), synthetic_dataset(TINY_DATA), torch.device("cpu"))
     run.fast_dtype = torch.float32  # else rounding differs with the order of the pixels
     run.checkpoint().save(tmp_path / CHECKPOINT)
-    served, views = Reconstructor.load(tmp_path / CHECKPOINT, "cpu"), run.views
-    mirrored = dataclasses.replace(views, images=views.images.flip(-1), masks=views.masks.flip(-1))
+    served, views, pictures = Reconstructor.load(tmp_path / CHECKPOINT, "cpu"), run.views, pictures_of(TINY_DATA, 256)
+    mirrored = dataclasses.replace(views, tiles=views.tiles.flip(-1), masks=views.masks.flip(-1))
+    turned = [Picture(picture.rgb[:, ::-1], picture.mask[:, ::-1]) for picture in pictures]
     latents: list[list[torch.Tensor]] = []
-    for run.views in (views, mirrored):
-        pictures = [picture_of(run.views, i) for i in range(6)]
-        latents.append([run._encode(torch.arange(6)), encode(run.averaged, run.views), torch.cat([*map(served.encode, pictures)])])
+    for run.views, sent in ((views, pictures), (mirrored, turned)):
+        looked = torch.cat([served.look(picture).latent for picture in sent])
+        latents.append([run._look(torch.arange(6), None)[0], encode(run.averaged, run.views), looked])
     for as_it_is, of_mirrored in zip(*latents, strict=True):
         torch.testing.assert_close(as_it_is, of_mirrored)
         assert not torch.allclose(as_it_is[0], as_it_is[1]), "other pictures have others"
