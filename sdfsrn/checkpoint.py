@@ -34,6 +34,7 @@ class Checkpoint:
     highest_deg: float = 40.0
     tile_radius: float | None = None  # of a mask in what the encoder sees; older models see it as large as `mask_radius`
     state: dict[str, Tensor] = field(default_factory=dict)
+    known: dict[str, Tensor] = field(default_factory=dict)  # the fields of its `sdfsrn.familiarity.Familiarity`, if it has one
 
     def model(self, device: torch.device) -> Model:
         """The networks with these weights, in single precision, ready to be asked and not to be trained."""
@@ -45,7 +46,8 @@ class Checkpoint:
         """Write the file whole or not at all."""
         tensors = {f"weights.{name}": value for name, value in self.weights.items()}
         tensors |= {f"state.{name}": value for name, value in self.state.items()}
-        facts = {name: value for name, value in vars(self).items() if name not in ("model_config", "weights", "state")}
+        tensors |= {f"known.{name}": value for name, value in self.known.items()}
+        facts = {name: value for name, value in vars(self).items() if name not in ("model_config", "weights", "state", "known")}
         metadata = {"format": FORMAT, "model": json.dumps(asdict(self.model_config)), "facts": json.dumps(facts)}
         partial = path.with_name(path.name + ".partial")
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
@@ -59,9 +61,13 @@ class Checkpoint:
         """Read a file that `save` wrote. Raises ValueError that says what is wrong with any other."""
         metadata, tensors = read_tensors(path, FORMAT)
         weights = {name[8:]: value for name, value in tensors.items() if name.startswith("weights.")}
-        state = {name[6:]: value for name, value in tensors.items() if name.startswith("state.")}
+        state, known = (
+            {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
+            for part in ("state.", "known.")
+        )
         try:
-            return cls(ModelConfig(**json.loads(metadata["model"])), weights, **json.loads(metadata["facts"]), state=state)
+            networks, facts = ModelConfig(**json.loads(metadata["model"])), json.loads(metadata["facts"])
+            return cls(networks, weights, **facts, state=state, known=known)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path.name} does not describe its networks and itself as {FORMAT} does: {error}") from error
 

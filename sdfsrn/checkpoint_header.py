@@ -24,6 +24,8 @@ _FACTS = {
 # older checkpoints do not say them
 _LATER = {"lowest_deg": (-90.0, 90.0), "highest_deg": (-90.0, 90.0), "tile_radius": (0.02, 0.75)}
 _OTHER_FACTS = {"method": str, "config": dict, "data": dict, "dataset_digest": str}
+# how many axes the fields of `sdfsrn.familiarity.Familiarity` have
+_KNOWN = {"code_mean": 1, "code_precision": 2, "mask_mean": 1, "mask_basis": 2, "centre": 1, "spread": 1, "scores": 1}
 _SIZES = {"latent_dim": (2, 1024), "hidden_dim": (16, 1024)}
 
 
@@ -139,6 +141,9 @@ def _check_tensors(header: dict[str, Any], room: int, networks: dict[str, Any]) 
             wanted = expected.pop(name.removeprefix("weights."), None)
             if shape != wanted or dtype not in _ITEM_BYTES or end - start != math.prod(shape) * _ITEM_BYTES[dtype]:
                 raise ValueError(f"the checkpoint's {name[:80]!r} is {dtype:.20} of shape {shape}, expected a float of {wanted}")
+        elif name.startswith("known."):
+            if dtype not in _ITEM_BYTES or _KNOWN.get(name.removeprefix("known.")) != len(shape):
+                raise ValueError(f"the checkpoint's {name[:80]!r} is {dtype:.20} of shape {shape}, which is not known here")
         elif not name.startswith("state."):
             raise ValueError(f"the checkpoint holds {name[:80]!r}, which is neither a weight nor a training's state")
         spans.append((start, end))

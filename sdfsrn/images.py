@@ -178,16 +178,16 @@ def mask_circle(mask: NDArray[np.bool_]) -> tuple[float, float, float]:
     return float(x.mean()) + 0.5, float(y.mean()) + 0.5, max(radius, 1.0)
 
 
-def crop_box(picture: Picture, mask_radius: float) -> tuple[float, float, float, float]:
+def crop_box(mask: NDArray[np.bool_], mask_radius: float) -> tuple[float, float, float, float]:
     """Left, top, right and bottom, in pixels of the picture, of the square that `crop_to_radius` cuts out; it may reach beyond."""
-    x, y, radius = mask_circle(picture.mask)
+    x, y, radius = mask_circle(mask)
     half = radius / mask_radius / 2
     return x - half, y - half, x + half, y + half
 
 
 def crop_shares(picture: Picture, mask_radius: float) -> tuple[float, float, float, float]:
     """`crop_box` in shares of the picture's width and height, which hold for a larger file too that it was read from."""
-    left, top, right, bottom = crop_box(picture, mask_radius)
+    left, top, right, bottom = crop_box(picture.mask, mask_radius)
     height, width = picture.mask.shape
     return left / width, top / height, right / width, bottom / height
 
@@ -199,16 +199,16 @@ def tile_of(picture: Picture, radius: float = TILE_RADIUS) -> NDArray[np.uint8]:
 
 def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
     """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
-    box = crop_box(picture, mask_radius)
+    box = crop_box(picture.mask, mask_radius)
     rgb = _cut(Image.fromarray(picture.rgb * picture.mask[..., None]), box, size)
     mask = _cut(Image.fromarray(picture.mask.astype(np.uint8) * 255), box, size)
     return Picture(np.asarray(rgb), np.asarray(mask) > 127)
 
 
-def mask_crop(picture: Picture, radius: float, size: int) -> NDArray[np.float32]:
+def mask_crop(mask: NDArray[np.bool_], radius: float, size: int) -> NDArray[np.float32]:
     """The mask of such a crop, not rounded: the share of each pixel that is object."""
-    mask = Image.fromarray(picture.mask.astype(np.uint8) * 255)
-    return np.asarray(_cut(mask, crop_box(picture, radius), size), dtype=np.float32) / np.float32(255)
+    whole = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(_cut(whole, crop_box(mask, radius), size), dtype=np.float32) / np.float32(255)
 
 
 def _cut(image: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import ReconstructionConfig, View, ring
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
+from sdfsrn.familiarity import UNFAMILIAR, Familiarity
 from sdfsrn.geometry.cameras import intrinsics
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
 from sdfsrn.images import Picture, crop_shares, mask_crop, tile_of
@@ -84,6 +85,7 @@ class Reconstructor:
         self.checkpoint = checkpoint
         self.model = checkpoint.model(device)
         self.device = device
+        self.known = Familiarity.read(checkpoint.known, device)
 
     @classmethod
     def load(cls, checkpoint: Path, device: str = "auto") -> "Reconstructor":
@@ -106,14 +108,15 @@ class Reconstructor:
         clock = Stopwatch()
         progress("encoding", 0, 1)
         with clock.measure("encode"):
-            seen = self.look(picture)
+            looked = self.look(picture)
         with clock.measure("view"):
-            shape = self.shape(seen, config.input_view)
+            shape = self.shape(looked, config.input_view)
+        understood = self._understood(looked, shape)
         unrefined = {}
         if config.refine_steps:
             unrefined = {"unrefined_input_iou": shape.input_iou}
             with clock.measure("refine"):
-                shape = self.refined(shape, seen, config, progress)
+                shape = self.refined(shape, looked, config, progress)
         sdf, grid, view = shape.sdf, shape.grid, shape.view
         camera_distance = config.camera_distance or self.checkpoint.camera_distance
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
@@ -135,6 +138,7 @@ class Reconstructor:
         metrics = {
             "input_iou": shape.input_iou,
             **unrefined,
+            **understood,
             "input_view": {**asdict(view), "estimated": config.input_view is None},
         }
         result = metrics | {
@@ -154,9 +158,13 @@ class Reconstructor:
 
     def look(self, picture: Picture) -> Looked:
         """What the encoder makes of the object in a picture of any size."""
-        tile = torch.from_numpy(tile_of(picture, self.checkpoint.tile_radius or self.checkpoint.mask_radius).copy())
-        images = encoder_images(tile.permute(2, 0, 1)[None].to(self.device))
-        target = torch.from_numpy(mask_crop(picture, self.checkpoint.mask_radius, IMAGE_SIZE)).to(self.device)
+        tile = tile_of(picture, self.checkpoint.tile_radius or self.checkpoint.mask_radius)
+        return self.look_at(torch.from_numpy(tile.copy()).permute(2, 0, 1), torch.from_numpy(picture.mask))
+
+    def look_at(self, tile: UInt8[Tensor, "3 side side"], mask: Bool[Tensor, "height width"]) -> Looked:
+        """The same of a picture's tile and mask."""
+        images = encoder_images(tile[None].to(self.device))
+        target = torch.from_numpy(mask_crop(mask.numpy(), self.checkpoint.mask_radius, IMAGE_SIZE)).to(self.device)
         with torch.no_grad():
             if self.model.config.view_head:
                 return Looked(*self.model.look(images), target)
@@ -170,6 +178,15 @@ class Reconstructor:
         sdf, grid = self._field(looked.latent)
         view = input_view or self.estimate_view(grid, looked)
         return Shape(looked.latent, sdf, grid, view, self.input_iou(sdf, grid, looked.target, view))
+
+    def familiarity(self, looked: Looked, shape: Shape) -> float | None:
+        """The share of pictures of the training's kind that the model knows no better; None if the checkpoint cannot say."""
+        return self.known.of(looked.latent, looked.target, shape.input_iou) if self.known else None
+
+    def _understood(self, looked: Looked, shape: Shape) -> dict[str, Any]:
+        share = self.familiarity(looked, shape)
+        verdict = None if share is None else "unfamiliar" if share < UNFAMILIAR else "familiar"
+        return {"familiarity": share, "verdict": verdict}
 
     def refined(
         self,
@@ -197,6 +214,7 @@ class Reconstructor:
             shape.view,
             config.refine_steps,
             None if known else (min(checkpoint.lowest_deg, elevation), max(checkpoint.highest_deg, elevation)),
+            self.known.code_metric if self.known else torch.eye(shape.latent.shape[1], device=self.device),
             lambda step: progress("refining", step, config.refine_steps),
         )
         try:

@@ -54,33 +54,36 @@ class Refinement:
         view: View,
         steps: int,
         elevations: tuple[float, float] | None,
+        metric: Float[Tensor, "latent_dim latent_dim"],
         progress: Callable[[int], None] = lambda step: None,
     ) -> tuple[Float[Tensor, "1 latent_dim"], View]:
         """The latent and the view after at most `steps` trials of damped least squares (Levenberg 1944).
 
         The view moves too, within `elevations` in degrees, or is known where there are none. One point of each ray counts, so
-        a single backward pass gives the derivatives of every ray, and a trial solves one small linear system.
+        a single backward pass gives the derivatives of every ray, and a trial solves one small linear system. `metric` says how
+        far a change of the latent is: the identity, or the precision of the training's codes, along which shapes stay likely.
         """
         n_latent = latent.shape[1]
         start = torch.cat([latent[0].detach(), latent.new_zeros(0 if elevations is None else 2)])
-        prior = torch.full_like(start, PRIOR)
-        prior[n_latent:] = 0
+        prior = torch.zeros(len(start), len(start), device=start.device)
+        prior[:n_latent, :n_latent] = PRIOR * metric
         # the last coordinate is the elevation's
         low, high = (math.radians(end - view.elevation_deg) / TURN for end in elevations or (-90, 90))
 
         def look(place: Tensor) -> tuple[float, Tensor, Tensor]:
             residuals, jacobian = self.residuals(place[None, :n_latent], _turned(view, place[n_latent:].tolist()))
-            cost = residuals.square().sum() + (prior * (place - start).square()).sum()
+            cost = residuals.square().sum() + (place - start) @ prior @ (place - start)
             return float(cost), residuals, jacobian[:, : len(place)]
 
         best, damping = start, DAMPING
         cost, residuals, jacobian = look(best)
         for step in range(steps):
             progress(step)
-            slope = jacobian.T @ residuals + prior * (best - start)
+            slope = jacobian.T @ residuals + prior @ (best - start)
             if elevations and bool(best[-1] <= low if slope[-1] > 0 else best[-1] >= high):
                 jacobian[:, -1] = slope[-1] = 0  # it would leave its bounds: the others move without it
-            trial = best - torch.linalg.solve(jacobian.T @ jacobian + torch.diag(prior + damping), slope)
+            damped = damping * torch.eye(len(start), device=start.device)
+            trial = best - torch.linalg.solve(jacobian.T @ jacobian + prior + damped, slope)
             if elevations:
                 trial[-1] = trial[-1].clamp(low, high)
             if not bool(trial.isfinite().all()):

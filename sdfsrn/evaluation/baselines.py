@@ -15,6 +15,7 @@ from sdfsrn.evaluation.metrics import iou
 from sdfsrn.evaluation.protocol import NOVEL_SAMPLES, Progress, encode, novel_rays, rays_meet_inside, summary
 from sdfsrn.geometry.cameras import pixel_rays, project
 from sdfsrn.geometry.primitives import KINDS, Primitives, contains, intersect
+from sdfsrn.images import mask_crop
 from sdfsrn.networks.model import Model
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
@@ -45,7 +46,7 @@ def baselines(
         truth = intersect(shapes[one], rays_o, rays_d)[0]
         mask, c2w = views.masks[i], views.c2w[i]
         answers = {
-            "input mask repeated": mask.flatten().repeat(len(truth[0]) // mask.numel())[None],
+            "input mask repeated": _from_the_mean_distance(mask, dataset.mask_radius).repeat(len(truth[0]) // mask.numel())[None],
             "visual hull of one mask": ray_minimum(visual_hull(mask, c2w, views.fovy_deg), rays_o, rays_d, NOVEL_SAMPLES) < 0,
             "fit of the right family": intersect(fit_extents(families[i], mask, c2w, views.fovy_deg), rays_o, rays_d)[0],
         }
@@ -57,6 +58,11 @@ def baselines(
             found.setdefault(name, []).append(iou(*per_view))
         progress(i + 1, len(shapes))
     return {name: summary(torch.stack(ious), families) for name, ious in found.items()}
+
+
+def _from_the_mean_distance(mask: Bool[Tensor, "size size"], mask_radius: float) -> Bool[Tensor, " pixels"]:
+    """The mask as large as the shape's silhouettes are."""
+    return torch.from_numpy(mask_crop(mask.numpy(), mask_radius, len(mask)) > 0.5).flatten()
 
 
 def nearest_latents(latents: Float[Tensor, "n dim"], others: Float[Tensor, "m dim"]) -> Tensor:

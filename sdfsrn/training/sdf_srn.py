@@ -24,6 +24,7 @@ from sdfsrn.data.views import outline_bands, pixels_outwards
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
+from sdfsrn.familiarity import Familiarity
 from sdfsrn.geometry.bounds import points_in_ball, unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays, rays_through
 from sdfsrn.images import TILE_RADIUS
@@ -32,6 +33,7 @@ from sdfsrn.networks.model import Model, ModelConfig, Seen
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import MISS, along, inside_span, points_at, ray_minimum, seek_minimum, soft_silhouette, stratified
 from sdfsrn.training import Interrupted, TrainingCollapsed
+from sdfsrn.training.kind import familiarity
 from sdfsrn.training.losses import (
     background_angle,
     bound_loss,
@@ -105,8 +107,8 @@ def train(
     except Interrupted:
         keep()
         raise
-    if not (folder / CHECKPOINT).is_file():
-        keep()  # it was interrupted after its last step
+    run.known = familiarity(run.checkpoint(), dataset, run.device, lambda done, total: progress("familiarity", done, total, {}))
+    run.checkpoint().save(folder / CHECKPOINT)
     evaluation = evaluate_model(
         run.averaged,
         dataset.part(EVALUATED),
@@ -159,6 +161,7 @@ class Run:
         self.rows: list[Tensor] = []
         self.history: list[dict[str, float]] = []
         self.snapshots: dict[str, Tensor] = {}
+        self.known: Familiarity | None = None
 
     @property
     def epoch(self) -> int:
@@ -351,6 +354,7 @@ class Run:
             float(self.views.elevation_deg.max()),
             TILE_RADIUS,
             state,
+            dict(vars(self.known)) if self.known else {},
         )
 
     def restore(self, saved: Checkpoint) -> None:

@@ -39,19 +39,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=(), help="names of the groups to run")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    photos = Path(os.environ.get("SDFSRN_TEST_DATA", ROOT.parent / "shared" / "data")) / "post_images"
     groups: dict[str, Callable[[], dict[str, Any]]] = {
         "pictures": lambda: speed.pictures(10 if options.quick else 30),
         "render128": lambda: speed.render128(1 if options.quick else 5),
         "scale": lambda: speed.scale(30 if options.quick else 200),
         "latency": lambda: latency.latency(20 if options.quick else 100),
         "recipe": lambda: speed.recipe(options.quick),
-        "default": lambda: quality.default_quality(45 if options.quick else 300),
+        "served": lambda: quality.served_quality(*((15, quality.TEST_SEEDS[:1]) if options.quick else (300,))),
     }
     if not options.quick:
         groups |= {
             "refined": lambda: quality.refined_quality(300),
-            "photos": lambda: quality.photo_quality(photos),
+            "shifts": lambda: quality.shift_loss(100),
+            "familiarity": lambda: quality.familiarity_quality(300),
+            "photos": quality.photo_quality,
             "recipe_quality": quality.recipe_quality,
         }
     result: dict[str, Any] = {"machine": machine(), "commit": commit(), "quick": options.quick, "figures": {}}

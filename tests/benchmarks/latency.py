@@ -1,31 +1,24 @@
 """How fast the whole service answers: six silhouettes over HTTP."""
 
-import io
 import tempfile
 import time
 from pathlib import Path
 
-import torch
-from PIL import Image
-
 from sdfsrn.config import SyntheticData
-from sdfsrn.data.synthetic import make_views
 from tests.conftest import start_stack, stop_stack
+from tests.sdfsrn.given import pictures_of
 
 
 def latency(requests: int) -> dict[str, float | None]:
     """p50 and p95 of `POST /v1/reconstructions` with `Prefer: wait`, one after another, pictures the model never saw."""
-    _, views = make_views(SyntheticData(n_shapes=requests, seed=3_000_000))
+    pictures = [picture.to_png() for picture in pictures_of(SyntheticData(n_shapes=requests, seed=3_000_000), 256)]
     with tempfile.TemporaryDirectory() as folder:
         stack = start_stack(Path(folder) / "data")
         try:
             times = []
-            for image, mask in zip(views.images, views.masks, strict=True):
-                rgba = torch.cat([image, mask[None].to(torch.uint8) * 255]).permute(1, 2, 0).numpy()
-                buffer = io.BytesIO()
-                Image.fromarray(rgba, "RGBA").resize((256, 256), Image.Resampling.NEAREST).save(buffer, "PNG")
+            for picture in pictures:
                 start = time.perf_counter()
-                answer = stack.client.post("/v1/reconstructions", files={"image": buffer.getvalue()}, headers={"Prefer": "wait=30"})
+                answer = stack.client.post("/v1/reconstructions", files={"image": picture}, headers={"Prefer": "wait=30"})
                 times.append(time.perf_counter() - start)
                 assert answer.json()["status"] == "succeeded", answer.text
         finally:

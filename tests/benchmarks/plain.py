@@ -22,6 +22,7 @@ from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import rays_through
+from sdfsrn.networks.encoder import encoder_images
 from sdfsrn.rendering.silhouettes import pick_minimum, stratified
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.losses import silhouette_loss
@@ -60,7 +61,7 @@ class PlainRun(AdamRun):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.reached = self.outwards[: int(self.reaching[0])].sort().values  # in every picture, as every camera is as far
+        self.reached = self.outwards[: int(self.reaching.max())].sort().values  # all that some camera sees of the unit sphere
 
     def _train_step(self, batch: Tensor, step: int) -> Tensor:
         """One optimiser step."""
@@ -69,7 +70,7 @@ class PlainRun(AdamRun):
         inside = self.views.masks[batch].flatten(1).gather(1, chosen).to(self.device)
         rays = rays_through(self.views.c2w[batch], self.views.fovy_deg, self.views.size, chosen)
         rays_o, rays_d = (part.to(self.device) for part in rays)
-        latents = self.model.encode(self.views.pictures(batch).to(self.device))
+        latents = self.model.encode(encoder_images(self.views.tiles[batch].to(self.device)))
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, self.config.n_samples, generator)
         loss = silhouette_loss(self._minima(latents, rays_o, rays_d, t), inside, self.config.temperature)

@@ -24,7 +24,7 @@ from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, median_s
 from tests.benchmarks.plain import PickingRun, PlainRun, counted
 from tests.benchmarks.target import Kept, first_at_target, is_at_target, train_for
-from tests.sdfsrn.given import picture_of
+from tests.sdfsrn.given import pictures_of
 from tests.sdfsrn.rendering.plain import plain_minimum
 
 
@@ -146,13 +146,12 @@ def render128(runs: int) -> dict[str, float | None]:
 def pictures(n_shapes: int) -> dict[str, float | None]:
     """Six silhouettes of 256 x 256 and a mesh at 128^3, the model warm, the median of so many shapes."""
     served = Reconstructor.load(WEIGHTS / "default.safetensors")
-    views = synthetic_dataset(SyntheticData(n_shapes=n_shapes, seed=3_000_000)).views
-    given = [picture_of(views, i) for i in range(n_shapes)]
+    given = pictures_of(SyntheticData(n_shapes=n_shapes, seed=3_000_000), 256)
     camera = Camera.on_orbit(list(ring(6, 20.0)), 2.5, 50.0, 256, served.device)
-    each, latents = cycle(given), cycle([served.encode(picture) for picture in given])
+    each, latents = cycle(given), cycle([served.look(picture).latent for picture in given])
 
     def six() -> None:
-        sdf, grid = served._field(served.encode(next(each)))
+        sdf, grid = served._field(served.look(next(each)).latent)
         antialiased(minimum_picture(sdf, grid, camera), camera)
 
     return {

@@ -12,6 +12,8 @@ from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.refinement import TURN, Refinement, _turned
 from tests.sdfsrn.given import pictures_of, views_of
 
+METRIC = torch.eye(128)
+
 
 @pytest.fixture(scope="module")
 def served() -> Reconstructor:
@@ -30,7 +32,7 @@ def box() -> tuple[Picture, View]:
 def refinement(served: Reconstructor, box: tuple[Picture, View]) -> Refinement:
     """Of the box's mask."""
     checkpoint = served.checkpoint
-    mask = torch.from_numpy(box[0].mask)
+    mask = served.look(box[0]).target > 0.5
     return Refinement(served.model, mask, checkpoint.camera_distance, checkpoint.fovy_deg, 0.25, torch.Generator().manual_seed(0))
 
 
@@ -69,20 +71,20 @@ def test_derivatives_are_those_of_finite_differences(
 
 def test_view_is_turned_back(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
     picture, true = box
-    latent, config = served.encode(picture), ReconstructionConfig(refine_steps=30)
+    looked, config = served.look(picture), ReconstructionConfig(refine_steps=30)
     for azimuth, elevation in ((12, 0), (-12, 0), (0, 8)):
         wrong = View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation)
-        start = served.shape(latent, picture, wrong)
-        found = served.refined(start, picture, config)
+        start = served.shape(looked, wrong)
+        found = served.refined(start, looked, config)
         assert found.input_iou > start.input_iou
-        for view in (refinement.run(latent, wrong, 30, (-10, 40))[1], found.view):
+        for view in (refinement.run(looked.latent, wrong, 30, (-10, 40), METRIC)[1], found.view):
             assert abs((view.azimuth_deg - true.azimuth_deg + 180) % 360 - 180) < 6
             assert abs(view.elevation_deg - true.elevation_deg) < 6
 
 
 def test_known_view_stays(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
     latent, true = served.look(box[0]).latent, box[1]
-    moved, view = refinement.run(latent, true, 5, None)
+    moved, view = refinement.run(latent, true, 5, None, METRIC)
     assert view == true and not torch.equal(moved, latent)
 
 
@@ -92,9 +94,9 @@ def test_at_the_end_of_the_elevations_the_latent_goes_on(
     """The best elevation lies beyond the bound: what is left is as well explained as if the view there were known."""
     latent, true = served.look(box[0]).latent, box[1]
     low = true.elevation_deg + 9
-    bounded, view = refinement.run(latent, View(true.azimuth_deg, low + 0.5), 30, (low, low + 1))
+    bounded, view = refinement.run(latent, View(true.azimuth_deg, low + 0.5), 30, (low, low + 1), METRIC)
     assert low - 1e-3 <= view.elevation_deg <= low + 1 + 1e-3
-    known, _ = refinement.run(latent, View(true.azimuth_deg, low), 30, None)
+    known, _ = refinement.run(latent, View(true.azimuth_deg, low), 30, None, METRIC)
     left, left_known = (
         float(refinement.residuals(z, v)[0].square().sum()) for z, v in ((bounded, view), (known, View(true.azimuth_deg, low)))
     )

@@ -58,7 +58,7 @@ def test_all_baselines_of_spheres() -> None:
     data = synthetic_dataset(dataclasses.replace(DATA, families=("sphere",)))
     torch.manual_seed(0)
     found = baselines(Model(ModelConfig(8, 16)), data, data)
-    assert found["input mask repeated"]["mean"] == pytest.approx(1, abs=1e-6)
+    assert found["input mask repeated"]["mean"] == pytest.approx(1, abs=0.03)
     assert found["fit of the right family"]["mean"] > 0.97
     assert found["visual hull of one mask"]["mean"] < 0.7
     assert found["nearest training shape"]["mean"] < 1, "a shape is no neighbour of its own"

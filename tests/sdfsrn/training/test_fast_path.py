@@ -79,7 +79,7 @@ def _gradients(model: Model, runs: tuple[type[Run], type[Run]]) -> dict[str, tup
     data, found = synthetic_dataset(DATA), []
     for kind in runs:
         run = kind(config, data, torch.device("cpu"))
-        run.model.load_state_dict(model.state_dict())
+        run.model.load_state_dict(run.model.state_dict() | model.state_dict())
         run.optimizers = ()
         run._train_step(torch.arange(6), 0)
         found.append({name: parameter.grad for name, parameter in run.model.named_parameters() if parameter.grad is not None})

@@ -12,6 +12,7 @@ from sdfsrn.config import Family, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import encode
 from sdfsrn.geometry.bounds import points_in_ball
+from sdfsrn.images import Picture
 from sdfsrn.reconstruct import Reconstructor
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.sdf_srn import CHECKPOINT, Run, train
