@@ -15,7 +15,7 @@ from torch import Tensor
 
 COMPONENTS = 32  # of masks
 MASK_SIZE = 32  # pixels per side of the masks that are compared
-SHRUNK = 0.05  # share of the codes' mean variance that is added to each: fewer pictures than dimensions may be known
+SHRUNK = 0.01  # share of the codes' mean variance that is added to each: fewer pictures than dimensions may be known
 UNFAMILIAR = 0.03  # share of the training's own kind that is called unfamiliar
 LEAST_SPREAD = 0.05  # of the logarithms of the distances: pictures that are all alike say little
 RESOLVED = 1e-3  # what is less unexplained than this is rounding
@@ -40,7 +40,7 @@ class Familiarity:
     def fit(
         cls,
         codes: Float[Tensor, "n dim"],
-        masks: Float[Tensor, "n size size"],
+        masks: Float[Tensor, "m size size"],
         kind: list[tuple[Float[Tensor, "1 dim"], Float[Tensor, "size size"], float]],
     ) -> "Familiarity":
         """From the training's codes and masks, and code, mask and `input_iou` of pictures of its `kind`.

@@ -40,6 +40,7 @@ SEARCH_SAMPLES = 16  # per diameter, of the pictures that the view is searched w
 COARSE_SIZE, COARSE_STEP_DEG = 16, 15.0  # pixels per side of the search's first pictures, and how far apart their views are
 FINER = ((16, 8.0), (32, 4.0), (32, 2.0), (32, 1.0))  # of the later ones
 CERTAINTY = 20.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
+SAME_SIZE = 0.002  # change of size that is not worth a field of its own
 KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
 # A mask that the model explains is of its own kind, and a little is to be mended. What it does not know is most cheaply explained
 # by a field so flat that its silhouettes blur, unless more is asked; but that costs the first kind at unseen angles.
@@ -57,13 +58,17 @@ class ReconstructionFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Shape:
-    """What was found in a picture: a latent, its field, the view the picture was taken from, and the masks' IoU there."""
+    """What was found in a picture: a latent, its field, the view the picture was taken from, and the masks' IoU there.
+
+    The field is `scale` times as large as the model's own, so that its silhouette at the view has the training masks' radius.
+    """
 
     latent: Float[Tensor, "1 latent_dim"]
     sdf: Sdf
     grid: GridField
     view: View
     input_iou: float
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -176,8 +181,20 @@ class Reconstructor:
         Raises ReconstructionFailed when the shape is empty.
         """
         sdf, grid = self._field(looked.latent)
-        view = input_view or self.estimate_view(grid, looked)
-        return Shape(looked.latent, sdf, grid, view, self.input_iou(sdf, grid, looked.target, view))
+        return self._seen_from(input_view or self.estimate_view(grid, looked), looked.latent, looked.target, sdf, grid)
+
+    def _seen_from(self, view: View, latent: Tensor, target: Tensor, sdf: Sdf, grid: GridField) -> Shape:
+        scale = self._scale(grid, view)
+        if abs(scale - 1) > SAME_SIZE:
+            sdf, grid = self._field(latent, scale)
+        return Shape(latent, sdf, grid, view, self.input_iou(sdf, grid, target, view), scale)
+
+    def _scale(self, grid: GridField, view: View) -> float:
+        """By how much the field must grow for its silhouette to have the radius of the training's masks."""
+        _, _, radius = _circles(self._soft_silhouettes(grid, [view], IMAGE_SIZE))
+        to_angle = 2 * math.tan(math.radians(self.checkpoint.fovy_deg) / 2)
+        wanted, found = (math.sin(math.atan(to_angle * share)) for share in (self.checkpoint.mask_radius, float(radius)))
+        return wanted / found
 
     def familiarity(self, looked: Looked, shape: Shape) -> float | None:
         """The share of pictures of the training's kind that the model knows no better; None if the checkpoint cannot say."""
@@ -202,7 +219,7 @@ class Reconstructor:
         checkpoint, known = self.checkpoint, config.input_view
         refinement = Refinement(
             self.model,
-            self._aligned_mask(shape.sdf, shape.grid, looked.target, shape.view),
+            self._aligned_mask(shape, looked.target),
             checkpoint.camera_distance,
             checkpoint.fovy_deg,
             MARGIN_PX if shape.input_iou > EXPLAINED_IOU else MARGIN_PX_UNEXPLAINED,
@@ -222,15 +239,16 @@ class Reconstructor:
         except ReconstructionFailed:
             return shape  # the steps emptied it
         views = [view] if known else [view, self.estimate_view(grid, looked)]
-        found = [Shape(latent, sdf, grid, each, self.input_iou(sdf, grid, looked.target, each)) for each in views]
+        found = [self._seen_from(each, latent, looked.target, sdf, grid) for each in views]
         refined = max(found, key=lambda each: each.input_iou)
         return refined if 1 - refined.input_iou < MENDED * (1 - shape.input_iou) else shape
 
-    def _field(self, latent: Tensor) -> tuple[Sdf, GridField]:
-        sdf = self.model.sdf(latent)
+    def _field(self, latent: Tensor, scale: float = 1.0) -> tuple[Sdf, GridField]:
+        sdf = _scaled(self.model.sdf(latent), scale)
         # the grid only says where to look: low precision will do
         mirror = self.model.config.symmetry == "mirror"
-        grid = GridField(self.model.search_sdf(latent, fast_dtype(self.device)), device=self.device, mirror=mirror)
+        search = _scaled(self.model.search_sdf(latent, fast_dtype(self.device)), scale)
+        grid = GridField(search, device=self.device, mirror=mirror)
         if not bool(grid.values.isfinite().all()):
             raise ReconstructionFailed("the model's field is not finite: its weights are damaged; train it anew or choose another")
         if bool((grid.values >= 0).all()):
@@ -277,11 +295,7 @@ class Reconstructor:
 
     def _agreement(self, grid: GridField, looked: Looked, views: list[View], size: int) -> Float[Tensor, " views"]:
         """How well views agree with a picture: IoU of soft silhouettes, `size` pixels per side, and the encoder's word."""
-        camera = self._camera(views, size)
-        rays_o, rays_d = camera.rays()
-        _, minima, _ = grid.ray_minimum(rays_o, rays_d, SEARCH_SAMPLES)
-        # soft over half a pixel, so that views between pixels can be told apart
-        soft = soft_silhouette(minima.view(len(views), size, size), camera.pixel_width() / 4)
+        soft = self._soft_silhouettes(grid, views, size)
         wanted = aligned(looked.target, soft)
         agreement = torch.minimum(soft, wanted).sum((1, 2)) / torch.maximum(soft, wanted).sum((1, 2)).clamp(min=1e-6)
         return agreement if looked.seen is None else agreement + _log_likelihood(looked.seen, views) / CERTAINTY
@@ -292,14 +306,25 @@ class Reconstructor:
         wanted = aligned(target, rendered[None].float())[0] > 0.5
         return float(iou(rendered.reshape(1, -1).cpu(), wanted.reshape(1, -1).cpu())[0])
 
-    def _aligned_mask(self, sdf: Sdf, grid: GridField, target: Tensor, view: View) -> Bool[Tensor, "size size"]:
-        return aligned(target, self._silhouette(sdf, grid, view, len(target))[None].float())[0] > 0.5
+    def _aligned_mask(self, shape: Shape, target: Tensor) -> Bool[Tensor, "size size"]:
+        """The target where the model's own field, before it was scaled, has its silhouette."""
+        rendered = self._silhouette(shape.sdf, shape.grid, shape.view, len(target), shape.scale)
+        return aligned(target, rendered[None].float())[0] > 0.5
 
-    def _silhouette(self, sdf: Sdf, grid: GridField, view: View, size: int) -> Bool[Tensor, "size size"]:
-        return minimum_picture(sdf, grid, self._camera([view], size))[0] < 0
+    def _silhouette(
+        self, sdf: Sdf, grid: GridField, view: View, size: int, times: float = 1.0
+    ) -> Bool[Tensor, "size size"]:
+        return minimum_picture(sdf, grid, self._camera([view], size, times))[0] < 0
 
-    def _camera(self, views: list[View], size: int) -> Camera:
-        return Camera.on_orbit(views, self.checkpoint.camera_distance, self.checkpoint.fovy_deg, size, self.device)
+    def _soft_silhouettes(self, grid: GridField, views: list[View], size: int) -> Float[Tensor, "views size size"]:
+        """Of the grid; soft over half a pixel, so that views between pixels can be told apart."""
+        camera = self._camera(views, size)
+        _, minima, _ = grid.ray_minimum(*camera.rays(), SEARCH_SAMPLES)
+        return soft_silhouette(minima.view(len(views), size, size), camera.pixel_width() / 4)
+
+    def _camera(self, views: list[View], size: int, times: float = 1.0) -> Camera:
+        """The training's camera, or one so many times as far."""
+        return Camera.on_orbit(views, self.checkpoint.camera_distance * times, self.checkpoint.fovy_deg, size, self.device)
 
     def mesh(self, sdf: Sdf, grid: GridField) -> Any:
         """The watertight surface, a trimesh.Trimesh in scene units. Raises ReconstructionFailed when it is empty."""
@@ -352,6 +377,11 @@ class Reconstructor:
         frames = ((0.25 + 0.75 * lambert) * surface.hit * 255).round().to(torch.uint8).cpu().numpy()
         first, *rest = [Image.fromarray(frame) for frame in frames]
         first.save(path, save_all=True, append_images=rest, duration=80, loop=0)
+
+
+def _scaled(sdf: Sdf, scale: float) -> Sdf:
+    """The field of the shape `scale` times as large."""
+    return sdf if scale == 1 else lambda points: sdf(points / scale) * scale
 
 
 def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:

@@ -73,7 +73,7 @@ class TrainingViews:
         """By how much each picture's world must grow for its mask to have `mask_radius` from `camera_distance`.
 
         The size of an object cannot be known from its picture: from twice as far, an object of twice the size looks the same.
-        A ball of radius r at distance d is seen under the angle asin(r / d); other shapes are off by less than a hundredth.
+        A ball of radius r at distance d is seen under the angle asin(r / d); other shapes are off by a few hundredths at most.
         """
         to_angle = 2 * math.tan(math.radians(self.fovy_deg) / 2)
         radii = self.mask_radii()
