@@ -39,7 +39,9 @@ PIXELS_AT_ONCE = 1 << 19  # eight pictures of 256 x 256: fewer, larger operation
 SEARCH_SAMPLES = 16  # per diameter, of the pictures that the view is searched with
 COARSE_SIZE, COARSE_STEP_DEG = 16, 15.0  # pixels per side of the search's first pictures, and how far apart their views are
 FINER = ((16, 8.0), (32, 4.0), (32, 2.0), (32, 1.0))  # of the later ones
-CERTAINTY = 20.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
+LEAST_LIKELY = -10.0  # logarithm, of an azimuth: what is smaller is as good as excluded
+ELEVATION_ERROR_DEG = 6.0  # of the encoder's word on it
+CERTAINTY = 100.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
 SAME_SIZE = 0.002  # change of size that is not worth a field of its own
 KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
 # A mask that the model explains is of its own kind, and a little is to be mended. What it does not know is most cheaply explained
@@ -385,12 +387,15 @@ def _scaled(sdf: Sdf, scale: float) -> Sdf:
 
 
 def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:
-    """Of the views' azimuths, by what the encoder saw, interpolated between the azimuths that it tells apart."""
-    found = torch.log_softmax(seen.azimuth_logits[0], dim=0)
-    place = torch.tensor([view.azimuth_deg % 360 for view in views], device=found.device) * len(found) / 360
-    low = place.floor()
-    below, above = (found[(low.long() + i) % len(found)] for i in (0, 1))
-    return below + (place - low) * (above - below)
+    """Of views by what the encoder saw: the azimuths' logarithms between those that it tells apart by their Fourier series."""
+    known = torch.log_softmax(seen.azimuth_logits[0], dim=0).clamp(min=LEAST_LIKELY)
+    series = torch.fft.rfft(known, norm="forward")
+    waves = torch.arange(len(series), device=known.device)
+    angles = torch.deg2rad(torch.tensor([view.azimuth_deg for view in views], device=known.device))
+    turned = (series * torch.exp(1j * waves * angles[:, None])).real
+    twice = 2.0 - (waves == 0).float() - (waves * 2 == len(known)).float()
+    elevation = torch.tensor([view.elevation_deg for view in views], device=known.device)
+    return (turned * twice).sum(dim=1) - ((elevation - seen.elevation_deg[0]) / ELEVATION_ERROR_DEG).square() / 2
 
 
 def aligned(
