@@ -86,6 +86,8 @@ class Reconstructor:
         Raises ReconstructionFailed when the shape found is empty.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.mask.astype(np.uint8) * 255).save(folder / "mask.png", compress_level=1)
+        warnings = list(picture.warnings)
         clock = Stopwatch()
         progress("encoding", 0, 1)
         with clock.measure("encode"):
@@ -120,6 +122,7 @@ class Reconstructor:
             "input_iou": shape.input_iou,
             **unrefined,
             "input_view": {**asdict(view), "estimated": config.input_view is None},
+            "warnings": [asdict(warning) for warning in warnings],
         }
         result = metrics | {
             "latent": shape.latent[0].tolist(),
