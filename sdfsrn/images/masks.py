@@ -193,8 +193,8 @@ def _two_levels(image: Image.Image) -> Image.Image:
     between = (level > 0.25) & (level < 0.75)
     even = ndimage.maximum_filter(level, 3) - ndimage.minimum_filter(level, 3) < 0.02
     smaller = min(int((level >= 0.5).sum()), int((level < 0.5).sum()))
-    is_faint = contrast < 3 * 32**2
-    if is_faint or off.mean() > 0.01 or (between & even).sum() > 0.02 * smaller or between.mean() > 0.15:
+    third = (off | between) & even  # no soft outline, nor what a JPEG makes of a sharp one
+    if contrast < 3 * 32**2 or third.sum() > 0.02 * smaller or (off | between).mean() > 0.15:
         raise _many_levels(values)
     return Image.fromarray((level * 255).clip(0, 255).astype(np.uint8))
 
