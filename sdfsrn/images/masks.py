@@ -170,31 +170,34 @@ def _two_colours(image: Image.Image) -> Image.Image | None:
         low, high = values.min(), values.max()
         if low == high:
             raise _one_level(f"the value {low}")
-        return _white_where(values == high) if np.isin(values, (low, high)).all() else None
+        return _white_where(values == high) if ((values == low) | (values == high)).all() else None
     colours = image.getcolors(2)
     if colours is None:
         return None
     if len(colours) == 1:
         raise _one_level(f"the colour {_named(np.atleast_1d(colours[0][1]))}")
-    bright = max((np.atleast_1d(colour) for _, colour in colours), key=lambda colour: (colour.sum(), tuple(colour)))
-    values = np.asarray(image).reshape(image.height, image.width, -1)
-    return _white_where((values == bright).all(axis=2))
+    dark, bright = sorted((np.atleast_1d(colour) for _, colour in colours), key=lambda colour: (colour.sum(), tuple(colour)))
+    channel = int(np.argmax(dark != bright))
+    return _white_where(np.asarray(image.getchannel(channel)) == bright[channel])
 
 
 def _two_levels(image: Image.Image) -> Image.Image:
     """A mask with colours between two levels: soft at its outline, or from a JPEG. Refused if it is more than that."""
     values = np.asarray(image.convert("RGB"), dtype=np.float32)
     total = values.sum(axis=2)
-    dark, bright = (values[total == end(total)][0] for end in (np.min, np.max))
+    is_bright = total > (total.min() + total.max()) / 2
+    dark, bright = (np.median(values[side], axis=0) for side in (~is_bright, is_bright))
     axis = bright - dark
     contrast = float(axis @ axis)
+    if contrast < 3 * 32**2:
+        raise _many_levels(values)
     level = (values - dark) @ axis / contrast
     off = np.linalg.norm(values - dark - level[..., None] * axis, axis=2) > 0.25 * np.sqrt(contrast)
-    between = (level > 0.25) & (level < 0.75)
-    even = ndimage.maximum_filter(level, 3) - ndimage.minimum_filter(level, 3) < 0.02
+    between = np.minimum(np.abs(level), np.abs(level - 1)) > 0.25
+    even = ndimage.maximum_filter(level, 5) - ndimage.minimum_filter(level, 5) < 0.05
     smaller = min(int((level >= 0.5).sum()), int((level < 0.5).sum()))
     third = (off | between) & even  # no soft outline, nor what a JPEG makes of a sharp one
-    if contrast < 3 * 32**2 or third.sum() > 0.02 * smaller or (off | between).mean() > 0.15:
+    if third.sum() > 0.02 * smaller or (off | between).mean() > 0.15:
         raise _many_levels(values)
     return Image.fromarray((level * 255).clip(0, 255).astype(np.uint8))
 
