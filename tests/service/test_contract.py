@@ -51,7 +51,8 @@ def test_what_was_understood_of_a_picture_comes_back_as_a_mask_and_warnings(stac
     assert (artifacts["mask.png"]["kind"], artifacts["mask.png"]["media_type"]) == ("mask", "image/png")
     used = Image.open(io.BytesIO(stack.client.get(artifacts["mask.png"]["href"]).content))
     assert (used.mode, used.size, used.getbbox()) == ("L", (96, 96), (40, 30, 96, 70))
-    assert used.getcolors() == [(96 * 96 - 56 * 40, 0), (56 * 40, 255)]
+    levels = {level: count for count, level in used.getcolors()}
+    assert set(levels) == {0, 255} and abs(levels[255] - 56 * 40) <= 4  # its corners are rounded
     assert stack.client.get(artifacts["result.json"]["href"]).json()["warnings"] == warnings
 
 
