@@ -15,6 +15,7 @@ Output = Literal["silhouettes", "depth", "normals", "mesh", "turntable", "sdf_gr
 MeshFormat = Literal["glb", "obj", "ply", "stl"]
 Frame = Literal["object", "input"]
 Symmetry = Literal["none", "mirror"]
+Background = Literal["auto", "plain", "segment", "none"]
 
 MAX_VIEWS = 360
 MAX_RENDERED_PIXELS = 100_000_000
@@ -155,6 +156,11 @@ class ReconstructionConfig:
     size: int = setting(256, "pixels per side", low=32, high=1024)
     outputs: tuple[Output, ...] = setting(("silhouettes",), "what to make")
     mesh_format: MeshFormat = setting("glb", "file format of the mesh")
+    background: Background = setting(
+        "auto",
+        "how the object is found without a mask and without alpha; plain: before a background of one colour; segment: by "
+        "segmentation; auto: plain if the picture's border has one colour, else segment; none: not at all",
+    )
     refine_steps: int = setting(
         0, "at most so many steps of latent and unknown view against the picture's own mask", low=0, high=500
     )

@@ -23,7 +23,7 @@ from sdfsrn.evaluation.metrics import iou
 from sdfsrn.familiarity import UNFAMILIAR, Familiarity
 from sdfsrn.geometry.cameras import intrinsics
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
-from sdfsrn.images import Picture, crop_shares, mask_crop, tile_of
+from sdfsrn.images import Picture, PictureWarning, crop_shares, mask_crop, tile_of
 from sdfsrn.networks.encoder import IMAGE_SIZE, encoder_images
 from sdfsrn.networks.model import Seen
 from sdfsrn.refinement import Refinement
@@ -48,7 +48,18 @@ KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only fine
 # by a field so flat that its silhouettes blur, unless more is asked; but that costs the first kind at unseen angles.
 EXPLAINED_IOU = 0.9
 MARGIN_PX, MARGIN_PX_UNEXPLAINED = 0.25, 1.0
+SETTLED_IOU = 0.95  # with what the model explains so well, steps made unseen angles worse
 MENDED = 0.9  # of what a shape leaves unexplained: a refined one that leaves more is not worth its dents
+
+UNFAMILIAR_OBJECT = PictureWarning(
+    "unfamiliar",
+    "The model was not trained on such objects, so the answer is a guess within the shapes that it knows. "
+    "Use another model, or train one on objects of this kind.",
+)
+REFINEMENT_REJECTED = PictureWarning(
+    "refinement_rejected",
+    "The refinement was not kept: the answer explained the mask already, or the steps explained hardly more of it.",
+)
 
 # phase, step, total; may raise, which is how a caller stops a reconstruction
 Progress = Callable[[str, int, int], None]
@@ -112,6 +123,8 @@ class Reconstructor:
         Raises ReconstructionFailed when the shape found is empty.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.mask.astype(np.uint8) * 255).save(folder / "mask.png", compress_level=1)
+        warnings = list(picture.warnings)
         clock = Stopwatch()
         progress("encoding", 0, 1)
         with clock.measure("encode"):
@@ -119,11 +132,16 @@ class Reconstructor:
         with clock.measure("view"):
             shape = self.shape(looked, config.input_view)
         understood = self._understood(looked, shape)
+        if understood["verdict"] == "unfamiliar":
+            warnings.append(UNFAMILIAR_OBJECT)
         unrefined = {}
         if config.refine_steps:
             unrefined = {"unrefined_input_iou": shape.input_iou}
             with clock.measure("refine"):
-                shape = self.refined(shape, looked, config, progress)
+                refined = self.refined(shape, looked, config, progress)
+            if refined is shape:
+                warnings.append(REFINEMENT_REJECTED)
+            shape = refined
         sdf, grid, view = shape.sdf, shape.grid, shape.view
         camera_distance = config.camera_distance or self.checkpoint.camera_distance
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
@@ -147,6 +165,7 @@ class Reconstructor:
             **unrefined,
             **understood,
             "input_view": {**asdict(view), "estimated": config.input_view is None},
+            "warnings": [asdict(warning) for warning in warnings],
         }
         result = metrics | {
             "latent": shape.latent[0].tolist(),
@@ -216,8 +235,11 @@ class Reconstructor:
     ) -> Shape:
         """The shape after at most `refine_steps`, or as it was if they leave nearly as much of the mask unexplained.
 
-        The view moves with the shape and is sought once more for the new one, unless `config` knows it.
+        Nor is a shape moved that explains the mask already: what is left is the rounding of pixels, and the view's error. The
+        view moves with the shape and is sought once more for the new one, unless `config` knows it.
         """
+        if shape.input_iou > SETTLED_IOU:
+            return shape
         checkpoint, known = self.checkpoint, config.input_view
         refinement = Refinement(
             self.model,
@@ -395,7 +417,9 @@ def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:
     turned = (series * torch.exp(1j * waves * angles[:, None])).real
     twice = 2.0 - (waves == 0).float() - (waves * 2 == len(known)).float()
     elevation = torch.tensor([view.elevation_deg for view in views], device=known.device)
-    return (turned * twice).sum(dim=1) - ((elevation - seen.elevation_deg[0]) / ELEVATION_ERROR_DEG).square() / 2
+    error = (elevation - seen.elevation_deg[0]) / ELEVATION_ERROR_DEG
+    likely: Tensor = (turned * twice).sum(dim=1) - error.square() / 2
+    return likely
 
 
 def aligned(

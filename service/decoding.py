@@ -19,6 +19,7 @@ import psutil
 from pebble import ProcessExpired, ProcessPool
 
 from sdfsrn.checkpoint_header import FileFacts, read_facts
+from sdfsrn.config import Background
 from sdfsrn.images import ImageError, read_picture
 from service import lifeline
 from service.errors import Problem, problem_of_image
@@ -63,10 +64,10 @@ class Decoders:
         finally:
             self._waiting[caller] -= 1
 
-    async def picture(self, image: bytes, mask: bytes | None) -> bytes:
-        """The picture as one PNG whose alpha is the mask; a Problem that says what is wrong with it."""
+    async def picture(self, image: bytes, mask: bytes | None, background: Background = "auto") -> bytes:
+        """The picture as `Picture.to_png` stores it; a Problem that says what is wrong with it."""
         try:
-            return bytes(await self._run(_to_png, image, mask, field="image"))
+            return bytes(await self._run(_to_png, image, mask, background, field="image"))
         except ImageError as error:
             raise problem_of_image(error) from None
 
@@ -111,6 +112,9 @@ def _new_pool() -> Any:
 
 def _prepare() -> None:
     lifeline.end_with_parent()
+    import cv2  # here, before the limit counts; the API itself has no use for it
+
+    cv2.setNumThreads(1)
     # numpy's and scipy's thread pools reserve address space by the core: what is there already does not count
     limit = psutil.Process().memory_info().vms + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -120,5 +124,5 @@ def _nothing() -> None:
     """A child that has done this has imported all that decoding needs."""
 
 
-def _to_png(image: bytes, mask: bytes | None) -> bytes:
-    return read_picture(image, mask).to_png()
+def _to_png(image: bytes, mask: bytes | None, background: Background) -> bytes:
+    return read_picture(image, mask, background=background).to_png()

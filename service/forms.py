@@ -47,14 +47,15 @@ async def received_form(
 ) -> AsyncIterator[Form]:
     """A form with fields of these `names` and `files`, no others; its files are gone at the end.
 
-    `texts` are taken as they are, `lists` may be repeated or JSON, everything else is JSON.
+    `texts` are taken as they are, `lists` may be repeated or JSON, everything else is JSON. What is empty counts as absent.
     """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
         raise Problem(415, "send multipart/form-data", field="content-type")
     async with open_form(request, max_files=len(files), max_fields=MAX_FIELDS) as form:
         _refuse_unknown(form, {*names, *files})
-        uploads = {name: _file(form, name) for name in files if name in form}
-        values = {name: _value(form, name, texts, lists) for name in form if name not in files}
+        parts = {name: filled for name in form if (filled := [part for part in form.getlist(name) if not _is_empty(part)])}
+        uploads = {name: _file(name, parts[name]) for name in files if name in parts}
+        values = {name: _value(name, parts[name], texts, lists) for name in parts if name not in files}
         yield Form(values, uploads)
 
 
@@ -88,8 +89,12 @@ def _refuse_unknown(form: FormData, known: Collection[str]) -> None:
         raise Problem(413, f"the fields hold more than {MAX_TEXT} characters, most of them in {longest}", field=longest)
 
 
-def _file(form: FormData, name: str) -> UploadFile:
-    parts = form.getlist(name)
+def _is_empty(part: UploadFile | str) -> bool:
+    """Whether it is what a browser sends for a field that was left empty."""
+    return not part if isinstance(part, str) else not part.filename and not part.size
+
+
+def _file(name: str, parts: list[UploadFile | str]) -> UploadFile:
     if len(parts) > 1:
         raise Problem(422, f"{name} was sent more than once", field=name)
     if not isinstance(parts[0], UploadFile):
@@ -99,8 +104,7 @@ def _file(form: FormData, name: str) -> UploadFile:
     return parts[0]
 
 
-def _value(form: FormData, name: str, texts: Collection[str], lists: Collection[str]) -> Any:
-    parts = form.getlist(name)
+def _value(name: str, parts: list[UploadFile | str], texts: Collection[str], lists: Collection[str]) -> Any:
     texts_sent = [part for part in parts if isinstance(part, str)]
     if len(texts_sent) < len(parts):
         raise Problem(422, f"{name} must not be a file", field=name)

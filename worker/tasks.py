@@ -25,7 +25,7 @@ from sdfsrn.data.archive import BadDataset
 from sdfsrn.data.captures import contact_sheet, read_captures
 from sdfsrn.data.dataset import save_dataset
 from sdfsrn.device import pick_device
-from sdfsrn.images import read_picture
+from sdfsrn.images import Picture
 from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor
 from sdfsrn.training import Interrupted, TrainingCollapsed, trainer
 from service import logs
@@ -115,7 +115,7 @@ def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     claim.progress("loading", 0, 1)
     model = _model(claim)
-    picture = read_picture(claim.outwait(lambda: _artifacts.read(job_key(job.id, "input", "input.png"))))
+    picture = Picture.from_png(claim.outwait(lambda: _artifacts.read(job_key(job.id, "input", "input.png"))))
     metrics = model.run(picture, _reconstruction_config(job.params), folder, claim.progress)
     return {"metrics": metrics, "provenance": _provenance(job)}
 

@@ -32,6 +32,9 @@ def reconstruct(
     ] = 0,
     frame: Annotated[str, typer.Option(help="object, or input: azimuth relative to the picture's own view")] = "object",
     mesh_format: Annotated[str, typer.Option(help="glb, obj, ply or stl")] = "glb",
+    background: Annotated[
+        str, typer.Option(help="how the object is found without mask and alpha: auto, plain, segment or none")
+    ] = "auto",
     model: Annotated[str, typer.Option(help="name, or job:ID of a training that succeeded")] = "default",
     checkpoint: Annotated[Path | None, typer.Option(exists=True, help="reconstruct here with this file, without a service")] = None,
 ) -> None:
@@ -42,6 +45,7 @@ def reconstruct(
         "refine_steps": refine_steps,
         "frame": frame,
         "mesh_format": mesh_format,
+        "background": background,
     }
     if checkpoint is not None:
         tell(_reconstruct_here(checkpoint, image, mask, out, views, fields), out)
@@ -65,7 +69,7 @@ def _reconstruct_here(
         is_ring = isinstance(asked, dict)
         chosen = ring(asked["count"], asked.get("elevation_deg", 20.0)) if is_ring else tuple(View(**view) for view in asked)
         config = ReconstructionConfig(views=chosen, **{**fields, "outputs": tuple(fields["outputs"])})
-        picture = read_picture(image.read_bytes(), mask.read_bytes() if mask else None)
+        picture = read_picture(image.read_bytes(), mask.read_bytes() if mask else None, background=config.background)
         return Reconstructor.load(checkpoint).run(picture, config, out)
     except (ValueError, TypeError, KeyError, ReconstructionFailed) as error:
         raise refused(error) from error

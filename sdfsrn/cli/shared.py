@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 app = typer.Typer(
@@ -37,3 +38,5 @@ def tell(metrics: dict[str, Any], out: Path) -> None:
         f"the picture {'seems to be' if view['estimated'] else 'was'} taken from azimuth {view['azimuth_deg']:.0f}, "
         f"elevation {view['elevation_deg']:.0f} degrees; IoU with its own mask {metrics['input_iou']:.3f}"
     )
+    for warning in metrics.get("warnings", ()):
+        console.print(f"[yellow]warning:[/] {escape(warning['message'])}")

@@ -98,7 +98,7 @@ def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> list[fl
         try:
             files = _files(archive, shot)
             pixels += sum(map(count_pixels, files))
-            picture = read_picture(*files)
+            picture = read_picture(*files, background="plain")
             if _touches_border(picture.mask):
                 raise ValueError("the object is cut off by the picture's border; leave a margin, or leave the picture out")
             reaches.append(_reach(picture, shot.camera))
@@ -160,7 +160,8 @@ def _warped(archive: Archive, shots: list[Shot], fovy_deg: float, progress: Prog
     tiles, masks = [], []
     for i, (shot, pose) in enumerate(zip(shots, poses, strict=True)):
         progress("warping", i, len(shots))
-        tile, mask = warp(read_picture(*_files(archive, shot)), shot.camera, pose.numpy().astype(np.float64), fovy_deg)
+        picture = read_picture(*_files(archive, shot), background="plain")
+        tile, mask = warp(picture, shot.camera, pose.numpy().astype(np.float64), fovy_deg)
         tiles.append(torch.from_numpy(tile).permute(2, 0, 1))
         masks.append(torch.from_numpy(mask))
     return TrainingViews(torch.stack(tiles), torch.stack(masks), poses, azimuth, elevation, float(distances.median()), fovy_deg)

@@ -23,7 +23,7 @@ from service.webhooks import check_url
 router = APIRouter(prefix="/v1", tags=["reconstruction"])
 
 FILES = ("image", "mask")
-TEXTS = ("model", "frame", "mesh_format", "outputs", "webhook_url")
+TEXTS = ("model", "frame", "mesh_format", "background", "outputs", "webhook_url")
 LISTS = ("views", "outputs")
 
 
@@ -35,9 +35,10 @@ def _form_schema() -> dict[str, Any]:
         "image": file
         | {
             "description": "PNG, JPEG or WebP, up to 20 MB and 40 megapixels; its alpha is the mask, "
-            "else what stands out from a background of one colour"
+            "else `background` says how the object is found"
         },
-        "mask": file | {"description": "the object's mask, of the image's size; it goes before the image's alpha"},
+        "mask": file
+        | {"description": "the object's mask, of the image's size, 255 on the object; it goes before the image's alpha"},
         **schema["properties"],
     }
     return schema | {"required": ["image"]}
@@ -81,7 +82,7 @@ async def _taken_in(request: Request, context: Context, caller: str, idempotency
         job_id = new_id()
         async with context.decoders.turn(caller):
             sent = {name: await run_in_threadpool(form.content, name) for name in form.files}
-            picture = await context.decoders.picture(sent["image"], sent.get("mask"))
+            picture = await context.decoders.picture(sent["image"], sent.get("mask"), config.background)
             del sent
         stored = await run_in_threadpool(context.artifacts.put, job_key(job_id, "input", "input.png"), picture)
     job = Job(

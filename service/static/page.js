@@ -55,6 +55,15 @@ async function followed(job) {
   return job;
 }
 
+function showWarnings(warnings) {
+  const items = warnings.map((warning) => {
+    const item = document.createElement("li");
+    item.textContent = `${warning.message[0].toUpperCase()}${warning.message.slice(1)}.`;
+    return item;
+  });
+  document.getElementById("warnings").replaceChildren(...items);
+}
+
 async function showResult(job) {
   const files = await (await ask(job.links.artifacts)).json();
   const links = await Promise.all(files.map(async (file) => {
@@ -65,8 +74,11 @@ async function showResult(job) {
     return link;
   }));
   document.getElementById("files").replaceChildren(...links.flatMap((link) => [link, " "]));
-  document.getElementById("sheet").src = links.find((link) => link.download === "contact_sheet.png").href;
+  const hrefs = Object.fromEntries(links.map((link) => [link.download, link.href]));
+  document.getElementById("sheet").src = hrefs["contact_sheet.png"];
+  document.getElementById("mask").src = hrefs["mask.png"];
   document.getElementById("result").hidden = false;
+  showWarnings(job.metrics.warnings);
   const view = job.metrics.input_view;
   say(`taken from azimuth ${Math.round(view.azimuth_deg)}, elevation ${Math.round(view.elevation_deg)} degrees; ` +
     `the answer's outline agrees with the picture's to ${Math.round(100 * job.metrics.input_iou)} %`);
@@ -83,6 +95,7 @@ form.addEventListener("submit", async (event) => {
   if (refine.checked) body.append("refine_steps", "50");
   try {
     say("sending");
+    showWarnings([]);
     const answer = await ask("/v1/reconstructions", { method: "POST", body, headers: { Prefer: "wait=2" } });
     await showResult(await followed(await answer.json()));
   } catch (error) {

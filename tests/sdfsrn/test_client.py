@@ -32,7 +32,8 @@ def test_submit_wait_and_fetch(url: str, picture: Path, tmp_path: Path) -> None:
         assert seen[-1].kind == "end" and {"status", "progress"} <= {event.kind for event in seen}
         assert client.reconstruct(picture, size=32, views={"count": 1}, outputs=["silhouettes"], idempotency_key="c1").id == job.id
         names = {path.name for path in client.fetch(job.id, tmp_path / "out")}
-        assert names == {"contact_sheet.png", "result.json", "silhouette_000.png"} == {p.name for p in (tmp_path / "out").iterdir()}
+        made = {"contact_sheet.png", "mask.png", "result.json", "silhouette_000.png"}
+        assert names == made == {p.name for p in (tmp_path / "out").iterdir()}
         assert job.id in {each.id for each in client.jobs(type="reconstruction", limit=2)}
         client.delete(job.id)
         with pytest.raises(ServiceError, match="no such job") as refused:

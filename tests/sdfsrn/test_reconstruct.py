@@ -48,7 +48,9 @@ def test_writes_what_was_asked_and_result_json_agrees(model: Reconstructor, pict
     metrics = model.run(picture, config, tmp_path, lambda phase, step, total: phases.append(phase))
     kinds = (("silhouette", "png"), ("depth", "npy"), ("normals", "png"))
     expected = {f"{kind}_{i:03d}.{end}" for i in (0, 1) for kind, end in kinds}
-    assert {path.name for path in tmp_path.iterdir()} == expected | {"mesh.glb", "sdf_grid.npy", "contact_sheet.png", "result.json"}
+    expected |= {"mesh.glb", "sdf_grid.npy", "contact_sheet.png", "mask.png", "result.json"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    assert (np.asarray(Image.open(tmp_path / "mask.png")) == picture.mask * 255).all()
     assert 0 < metrics["unrefined_input_iou"] <= metrics["input_iou"] <= 1
     assert {"encoding", "refining", "rendering", "mesh"} <= set(phases)
     mesh = trimesh.load(tmp_path / "mesh.glb", force="mesh")

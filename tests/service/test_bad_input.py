@@ -69,6 +69,37 @@ def test_image(client: httpx.Client, image: bytes, status: int) -> None:
     assert_problem(client.post("/v1/reconstructions", files={"image": ("a.png", image)}), "image", (status,))
 
 
+def mask(draw: str) -> bytes:
+    """Masks that are none, of the size of the photo."""
+    ramp = Image.linear_gradient("L").resize((96, 96))
+    labels = ramp.point(lambda level: level // 64)
+    return png({"black": Image.new("L", (96, 96)), "white": Image.new("L", (96, 96), 255), "ramp": ramp, "labels": labels}[draw])
+
+
+@pytest.mark.parametrize("draw", ["black", "white", "ramp", "labels"])
+def test_mask(client: httpx.Client, photo: bytes, draw: str) -> None:
+    answer = client.post("/v1/reconstructions", files={"image": photo, "mask": mask(draw)})
+    assert_problem(answer, "mask")
+    message = answer.json()["detail"]
+    assert message.startswith("the mask ") and "255 for the object" in message and "picture" not in message
+
+
+def test_a_strip_that_is_too_thin_once_it_is_reduced(client: httpx.Client) -> None:
+    strip = Image.new("RGBA", (4000, 20))
+    strip.paste((200, 90, 40, 255), (100, 4, 2000, 16))
+    answer = client.post("/v1/reconstructions", files={"image": png(strip)})
+    assert_problem(answer, "image")
+    assert "reduced to 1024 x 5" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("background", "said"), [("none", "background=none"), ("plain", "background=segment"), ("auto", "send a")])
+def test_noise_without_a_mask(client: httpx.Client, background: str, said: str) -> None:
+    noise = png(Image.merge("RGB", [Image.effect_noise((128, 128), 90) for _ in range(3)]))
+    answer = client.post("/v1/reconstructions", files={"image": noise}, data={"background": background})
+    assert_problem(answer, "image")
+    assert said in answer.json()["detail"]
+
+
 def test_no_image(client: httpx.Client) -> None:
     assert_problem(client.post("/v1/reconstructions", files={"x": (None, "1")}), "x")
     assert_problem(client.post("/v1/reconstructions", files={"size": (None, "64")}), "image")
@@ -94,6 +125,7 @@ def test_no_image(client: httpx.Client) -> None:
         ("size", "1" * 5000, "size"),
         ("outputs", "hologram", "outputs.0"),
         ("mesh_format", "dwg", "mesh_format"),
+        ("background", "green", "background"),
         ("refine_steps", "501", "refine_steps"),
         ("metadata", '{"a": {"b": 1}}', "metadata.a"),
         ("metadata", '{"a": "\\ud800"}', "metadata.a"),

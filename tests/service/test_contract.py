@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from service.jobs import connect
 from tests.conftest import SMALL_TRAINING, Stack
@@ -25,6 +26,47 @@ def finished(stack: Stack, photo: bytes) -> dict[str, Any]:
     sent = stack.client.post("/v1/reconstructions", files={"image": photo}, data=SMALL_PICTURE, headers={"Prefer": "wait=30"})
     assert sent.status_code == 200, sent.text
     return dict(sent.json())
+
+
+def pictured(*boxes: tuple[int, int, int, int]) -> bytes:
+    """Boxes of one colour before a background of another."""
+    image = Image.new("RGB", (96, 96), (235, 235, 240))
+    for box in boxes:
+        image.paste((60, 110, 70), box)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_what_was_understood_of_a_picture_comes_back_as_a_mask_and_warnings(stack: Stack) -> None:
+    image = pictured((40, 30, 96, 70), (5, 5, 25, 25))
+    wait = {"Prefer": "wait=30"}
+    job = stack.client.post("/v1/reconstructions", files={"image": image}, data=SMALL_PICTURE, headers=wait).json()
+    assert job["status"] == "succeeded", job
+    assert job["params"]["background"] == "auto"
+    warnings = job["metrics"]["warnings"]
+    assert {warning["code"] for warning in warnings} == {"cut_off", "several_objects"}
+    assert all(set(warning) == {"code", "message"} and len(warning["message"]) > 60 for warning in warnings)
+    artifacts = {file["name"]: file for file in stack.client.get(job["links"]["artifacts"]).json()}
+    assert (artifacts["mask.png"]["kind"], artifacts["mask.png"]["media_type"]) == ("mask", "image/png")
+    used = Image.open(io.BytesIO(stack.client.get(artifacts["mask.png"]["href"]).content))
+    assert (used.mode, used.size, used.getbbox()) == ("L", (96, 96), (40, 30, 96, 70))
+    levels = {level: count for count, level in used.getcolors()}
+    assert set(levels) == {0, 255} and abs(levels[255] - 56 * 40) <= 4  # its corners are rounded
+    assert stack.client.get(artifacts["result.json"]["href"]).json()["warnings"] == warnings
+
+
+def test_what_is_left_empty_counts_as_absent(stack: Stack, photo: bytes, finished: dict[str, Any]) -> None:
+    files = {"image": photo, "mask": ("", b"", "application/octet-stream"), "seed": (None, ""), "input_view": (None, "")}
+    files |= {name: (None, value) for name, value in SMALL_PICTURE.items()}
+    for name in ("outputs", "model", "metadata", "background", "webhook_url"):
+        files[name] = (None, "")
+    sent = stack.client.post("/v1/reconstructions", files=files)
+    assert sent.status_code == 202, sent.text
+    assert sent.json()["params"] == finished["params"]
+    for part in (("", b"", "application/octet-stream"), (None, "")):
+        missing = stack.client.post("/v1/reconstructions", files={"image": part})
+        assert missing.status_code == 422 and "image is missing" in missing.json()["detail"]
 
 
 def events_of(client: httpx.Client, job_id: str, after: str | None = None, at_most: int = 10_000) -> list[dict[str, Any]]:

@@ -1,15 +1,19 @@
 """Children that decode: what kills one hurts nobody else."""
 
 import asyncio
+import io
 import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image, ImageDraw
 
+from sdfsrn.images import Picture
 from service.decoding import CHILDREN, WAITING_PER_CALLER, Decoders
 from service.errors import Problem
 
@@ -57,6 +61,21 @@ def test_memory_is_limited(decoders: Decoders) -> None:
     with pytest.raises(Problem) as refused:
         asyncio.run(decoders._run(_greedy, field="image"))
     assert "memory" in refused.value.detail
+
+
+def test_a_large_photograph_is_segmented_within_the_limits_of_a_child(decoders: Decoders) -> None:
+    """16 megapixels before a background of many colours, a part of which nobody would call plain."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(40, 160, (16, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((4000, 4000), Image.Resampling.BICUBIC)
+    ImageDraw.Draw(image).ellipse((1000, 1200, 2800, 3000), fill=(250, 240, 90))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    found = Picture.from_png(asyncio.run(decoders.picture(buffer.getvalue(), None)))
+    y, x = np.mgrid[:1024, :1024] * 4000 / 1024
+    truth = np.hypot(x - 1900, y - 2100) < 900
+    assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.97
+    assert [warning.code for warning in found.warnings] == ["segmented"] and found.reduced == (4000 / 1024, 4000 / 1024)
 
 
 def test_children_that_die_with_a_file_on_its_way_are_nobodys_fault(decoders: Decoders, photo: bytes) -> None:

@@ -1,0 +1,70 @@
+"""The squares of a picture that are looked at: what the encoder sees, and the mask as the model's cameras would see it."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdfsrn.images.picture import Picture
+
+TILE = 128  # pixels per side of what the encoder's pictures are made from, twice theirs
+TILE_RADIUS = 0.28  # of the mask in a tile, as a share of its side: the longest and thinnest mask still fits
+
+
+def mask_circle(mask: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Centre x and y and the radius of a mask, pixels; the radius is sqrt(2) x RMS distance from the centre, a disc's own."""
+    y, x = np.nonzero(mask)
+    radius = float(np.sqrt(2 * (x.var() + y.var())))
+    return float(x.mean()) + 0.5, float(y.mean()) + 0.5, max(radius, 1.0)
+
+
+def crop_box(mask: NDArray[np.bool_], mask_radius: float) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, in pixels of the picture, of the square that `crop_to_radius` cuts out; it may reach beyond."""
+    x, y, radius = mask_circle(mask)
+    half = radius / mask_radius / 2
+    return x - half, y - half, x + half, y + half
+
+
+def crop_shares(picture: Picture, mask_radius: float) -> tuple[float, float, float, float]:
+    """`crop_box` in shares of the picture's width and height, which hold for a larger file too that it was read from."""
+    left, top, right, bottom = crop_box(picture.mask, mask_radius)
+    height, width = picture.mask.shape
+    return left / width, top / height, right / width, bottom / height
+
+
+def tile_of(picture: Picture, radius: float = TILE_RADIUS) -> NDArray[np.uint8]:
+    """The crop, (TILE, TILE, 3), that the encoder's picture is made from, in training as in use; its mask has this radius."""
+    return crop_to_radius(picture, radius, TILE).rgb
+
+
+def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:
+    """The object on black, centred and scaled so that its mask's radius is `mask_radius` of the side of a `size` x `size` crop."""
+    box = crop_box(picture.mask, mask_radius)
+    rgb = _cut(Image.fromarray(picture.rgb * picture.mask[..., None]), box, size)
+    mask = _cut(Image.fromarray(picture.mask.astype(np.uint8) * 255), box, size)
+    return Picture(np.asarray(rgb), np.asarray(mask) > 127)
+
+
+def mask_crop(mask: NDArray[np.bool_], radius: float, size: int) -> NDArray[np.float32]:
+    """The mask of such a crop, not rounded: the share of each pixel that is object."""
+    whole = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(_cut(whole, crop_box(mask, radius), size), dtype=np.float32) / np.float32(255)
+
+
+def _cut(image: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:
+    """A square, black beyond the image, averaged to `size` x `size` cells.
+
+    Cells that lie outside on all four sides are left out at first: the square may be thousands of times larger than the image.
+    """
+    left, top, right, bottom = box
+    cell = (right - left) / size
+    rim = max(0, math.floor(min(-left, -top, right - image.width, bottom - image.height) / cell))
+    inner = left + rim * cell, top + rim * cell, right - rim * cell, bottom - rim * cell
+    x, y = math.floor(inner[0]), math.floor(inner[1])
+    part = image.crop((x, y, math.ceil(inner[2]), math.ceil(inner[3])))  # black where it reaches beyond
+    inside = (size - 2 * rim, size - 2 * rim)
+    small = part.resize(inside, Image.Resampling.BOX, box=(inner[0] - x, inner[1] - y, inner[2] - x, inner[3] - y))
+    whole = Image.new(image.mode, (size, size))
+    whole.paste(small, (rim, rim))
+    return whole
