@@ -47,13 +47,14 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Train the default model anew, evaluate it on 300 shapes it never saw, and store both in sdfsrn/weights.
+# Train the default model anew, evaluate it on shapes it never saw, store both in sdfsrn/weights, and draw the pictures anew.
 weights: $(VENV)/.installed
 	$(BIN)/sdfsrn weights
+	$(BIN)/python -m docs.pictures.draw
 
 # Draw the pictures of README and docs anew, with the default model as it is now.
 pictures: $(VENV)/.installed
-	$(BIN)/python docs/pictures/draw.py
+	$(BIN)/python -m docs.pictures.draw
 
 # Every claim of speed and quality, measured; an hour, or under two minutes with QUICK=1.
 bench: $(VENV)/.installed

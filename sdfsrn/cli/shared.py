@@ -15,6 +15,11 @@ app = typer.Typer(
 )
 console = Console()
 
+_VERDICTS = {
+    "familiar": "the model knows such objects",
+    "unfamiliar": "the model does not know such objects: expect a closed shape with this outline, and no more",
+}
+
 Out = Annotated[Path, typer.Option(help="folder for what comes out")]
 
 
@@ -32,8 +37,14 @@ def bars() -> Progress:
 def tell(metrics: dict[str, Any], out: Path) -> None:
     """What was found in a picture, and where it lies."""
     view = metrics["input_view"]
-    console.print(
-        f"everything is in [bold]{out}/[/]; contact_sheet.png shows all views\n"
-        f"the picture {'seems to be' if view['estimated'] else 'was'} taken from azimuth {view['azimuth_deg']:.0f}, "
-        f"elevation {view['elevation_deg']:.0f} degrees; IoU with its own mask {metrics['input_iou']:.3f}"
-    )
+    lines = [
+        f"result:      [bold]{out}/[/]; contact_sheet.png shows all views, result.json has the figures",
+        f"input view:  azimuth {view['azimuth_deg']:.0f}, elevation {view['elevation_deg']:.0f} degrees"
+        + (" (estimated)" if view["estimated"] else ""),
+        f"input IoU:   {metrics['input_iou']:.3f} (1 = the shape's outline is the picture's)",
+    ]
+    if "familiarity" in metrics:
+        lines.append(f"familiarity: {metrics['familiarity']:.2f}, {_VERDICTS[metrics['verdict']]}")
+    lines += [f"[yellow]warning:[/]     {warning['message']}" for warning in metrics.get("warnings", ())]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
