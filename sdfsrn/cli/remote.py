@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from sdfsrn.cli.shared import Out, app, bars, console, refused, tell
 from sdfsrn.client import Client, Event, Job, ServiceError
@@ -77,7 +78,7 @@ def demo(url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("o
     out.mkdir(parents=True, exist_ok=True)
     picture = out / "input.png"
     _draw_demo_picture(picture)
-    console.print(f"input:       [bold]{picture}[/], a box that the model never saw", soft_wrap=True)
+    console.print(f"input:       [bold]{escape(str(picture))}[/], a box that the model never saw", soft_wrap=True)
     try:
         with Client(url, key) as client:
             job = client.reconstruct(

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ Out = Annotated[Path, typer.Option(help="folder for what comes out")]
 
 def refused(error: Exception) -> typer.Exit:
     """Say in one line what was wrong, and end with code 1."""
-    console.print(f"[red]{error}[/]")
+    console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -38,13 +39,13 @@ def tell(metrics: dict[str, Any], out: Path) -> None:
     """What was found in a picture, and where it lies."""
     view = metrics["input_view"]
     lines = [
-        f"result:      [bold]{out}/[/]; contact_sheet.png shows all views, result.json has the figures",
+        f"result:      [bold]{escape(str(out))}/[/]; contact_sheet.png shows all views, result.json has the figures",
         f"input view:  azimuth {view['azimuth_deg']:.0f}, elevation {view['elevation_deg']:.0f} degrees"
         + (" (estimated)" if view["estimated"] else ""),
         f"input IoU:   {metrics['input_iou']:.3f} (1 = the shape's outline is the picture's)",
     ]
     if "familiarity" in metrics:
         lines.append(f"familiarity: {metrics['familiarity']:.2f}, {_VERDICTS[metrics['verdict']]}")
-    lines += [f"[yellow]warning:[/]     {warning['message']}" for warning in metrics.get("warnings", ())]
+    lines += [f"[yellow]warning:[/]     {escape(warning['message'])}" for warning in metrics.get("warnings", ())]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)

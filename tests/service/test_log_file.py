@@ -1,5 +1,6 @@
 """The log of a service on one machine: all of it in one file, its warnings and errors on the console."""
 
+import os
 import subprocess
 import sys
 import time
@@ -79,3 +80,16 @@ def test_the_console_of_a_service_is_quiet_until_a_process_dies(tmp_path: Path) 
             time.sleep(0.2)
     finally:
         stop_stack(stack)
+
+
+@pytest.mark.slow
+def test_a_demonstration_prints_a_dozen_lines(tmp_path: Path) -> None:
+    """What `make demo` runs, from its first line to its last."""
+    command = [sys.executable, "-m", "service", "--port", "0", "--run", sys.executable, "-m", "sdfsrn.cli", "demo", "--out", "out"]
+    environment = {**os.environ, "SDFSRN_DATA": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert 8 <= len(lines) <= 15, done.stdout
+    assert any(line.endswith("logs/service.log") for line in lines)
+    assert (tmp_path / "out" / "contact_sheet.png").is_file() and (tmp_path / "out" / "turntable.gif").is_file()
