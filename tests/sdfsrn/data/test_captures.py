@@ -386,6 +386,7 @@ def test_bad_transforms_are_explained(change: dict[str, Any], reason: str) -> No
         read_transforms(json.dumps(good | change).encode())
 
 
+@pytest.mark.slow
 def test_what_a_document_says_besides_costs_its_frames_nothing() -> None:
     """Else each of many thousand frames would carry a copy of it."""
     junk = {f"junk{i}": 0 for i in range(100_000)}
