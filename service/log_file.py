@@ -20,6 +20,8 @@ _RECORD = re.compile(
     rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<process>.*?) (?P<level>[A-Z]+) "
     rb'|\{"time": "[^"]*", "level": "(?P<json_level>[a-z]+)", "process": "(?P<json_process>[^"]*)"'
 )
+# the first line of what Valkey and the pool of Celery's processes say in their own ways: of it the console shows nothing
+_OF_OTHERS = re.compile(rb"\d+:[A-Z] \d|\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}: [A-Z]+/")
 _SHOWN = {b"WARNING", b"ERROR", b"CRITICAL"}
 
 
@@ -86,6 +88,8 @@ class LogFile:
             process = record["process"] or record["json_process"]
             level = record["level"] or record["json_level"].upper()
             self._is_shown = level in _SHOWN and (process == PARENT.encode() or not self._is_starting)
+        elif _OF_OTHERS.match(line):
+            self._is_shown = False
         if self._is_shown and line.strip():
             with contextlib.suppress(OSError):  # the terminal may be gone
                 sys.stderr.buffer.write(line + b"\n")

@@ -14,9 +14,11 @@ from tests.conftest import ROOT, start_stack, stop_stack
 RECORDS = b"""2026-11-27 05:14:04,628 training worker INFO woken for job 1
 12:M 27 Nov 2026 05:14:02.007 # WARNING Memory overcommit must be enabled!
 2026-11-27 05:14:05,000 keeper WARNING job 1 lost its worker: requeued
+12:M 27 Nov 2026 05:14:06.007 # Valkey is now ready to exit, bye bye...
 2026-11-27 05:14:06,000 api ERROR GET /v1/jobs
 Traceback (most recent call last):
 ValueError: seven
+[2026-11-27 05:14:05,791: INFO/SpawnPoolWorker-1] child process 7112 calling self.run()
 {"time": "2026-11-27T05:14:07.000+00:00", "level": "info", "process": "api", "logger": "uvicorn", "message": "WARNING"}
 {"time": "2026-11-27T05:14:07.000+00:00", "level": "error", "process": "api", "logger": "service", "message": "eight"}
 """
