@@ -31,6 +31,8 @@ NOT_RUN = {
         "sdfsrn evaluate out/local/checkpoint.safetensors --n-shapes 30",
     ],
 }
+# Reference pages: their indented commands are patterns with names to fill in (JOB, KEY), beside the guide's, which are run.
+PATTERNS = {f"docs/{name}.md" for name in ("benchmarks", "cores", "data-formats", "http", "operating", "pictures", "webhooks")}
 ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):8000")
 
 
@@ -136,7 +138,7 @@ def test_what_is_not_run_is_listed(page: Path) -> None:
     assert [block.text.splitlines()[0].split("  #")[0].strip() for block in left_out] == NOT_RUN.get(name_of(page), [])
     outside = re.sub(r"^(```+).*?^\1\s*$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     hidden = re.findall(r"^ {4,}(?:curl|sdfsrn|make|docker|python) .*$", outside, flags=re.MULTILINE)
-    assert not hidden, "commands stand in fenced blocks, where they are run"
+    assert not hidden or name_of(page) in PATTERNS, "commands stand in fenced blocks, where they are run"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
