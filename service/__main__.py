@@ -14,15 +14,18 @@ import threading
 import time
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import BinaryIO
 
 import httpx
 
-from service import broker, lifeline
+from service import broker, lifeline, logs
+from service.log_file import PARENT, LogFile
 from service.queue import DATASET, RECONSTRUCTION, TRAINING
 from service.serve import listen
 from service.settings import Settings
 
 READY_WITHIN_S = 180
+SLOW_AFTER_S = 30  # then it is said what is waited for
 STOP_WITHIN_S = 12  # a training hears of it within two seconds, and writes its checkpoint
 _log = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class Child:
     failures: int = 0
     started_at: float = 0.0
 
-    def start(self, environment: dict[str, str]) -> None:
+    def start(self, environment: dict[str, str], output: BinaryIO) -> None:
         """Start it in a process group of its own: Ctrl-C is for the parent, who ends its children in order."""
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
@@ -47,6 +50,8 @@ class Child:
             pass_fds=self.pass_fds,
             process_group=0,
             stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
 
     def due(self) -> bool:
@@ -65,21 +70,23 @@ class Stack:
 
     environment: dict[str, str]
     children: list[Child]
+    log: LogFile
     ending: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Start them all."""
         for child in self.children:
-            child.start(self.environment)
+            child.start(self.environment, self.log.stream)
 
     def tend(self) -> None:
         """Start again what died."""
         for child in self.children:
             if child.due():
                 assert child.process is not None
-                _log.warning("%s ended with code %s, starting it again", child.name, child.process.returncode)
+                code = child.process.returncode
+                _log.warning("%s ended with code %s, starting it again; %s may say why", child.name, code, self.log.path)
                 child.failures += 1
-                child.start(self.environment)
+                child.start(self.environment, self.log.stream)
 
     def stop(self) -> None:
         """End them: the API and the workers while the broker still answers, the broker last."""
@@ -104,8 +111,6 @@ def main() -> None:
         help="run this command with SDFSRN_URL set when all is ready, then end with its code",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s service %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
     settings = Settings(**given)
     sys.exit(run(settings, arguments.run))
@@ -114,22 +119,33 @@ def main() -> None:
 def run(settings: Settings, command: list[str] | None) -> int:
     """Run the service; the exit code."""
     lock = broker.lock(settings.data)
+    if not settings.redis_url:
+        broker.prepare(settings)
     listener = listen(settings)
     url = _url(listener)
-    stack = Stack(_environment(settings), _children(settings, listener))
+    log = LogFile(settings.data)
+    logs.configure(PARENT, settings.log, log.path)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stack = Stack(_environment(settings), _children(settings, listener), log)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stack.ending.set())
-    print(f"data folder: {settings.data}\naddress:     {url}", flush=True)
+    print(f"data folder: {settings.data}\nlog:         {log.path}\naddress:     {url}", flush=True)
+    print(f"starting:    {', '.join(child.name for child in stack.children)} (10 to 60 s)", flush=True)
     try:
+        log.follow()
         stack.start()
         if not _wait_ready(stack, url):
             return 1 if not stack.ending.is_set() else 0
-        print(f"ready:       {url}/docs", flush=True)
+        log.ready()
+        if not command:
+            print("Ctrl-C ends the service. Its page, for a browser:", flush=True)
+        print(f"ready:       {url}/", flush=True)
         return _accompany(stack, command, url) if command else _stay(stack)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _ignore)
         stack.stop()
+        log.close()
         listener.close()
         lock.close()
 
@@ -158,28 +174,34 @@ def _url(listener: socket.socket) -> str:
 
 
 def _wait_ready(stack: Stack, url: str) -> bool:
-    """Wait until everything answers, saying what is missing whenever that changes."""
-    deadline, said = time.monotonic() + READY_WITHIN_S, ""
+    """Wait until everything answers; where that takes long, say what is missing whenever that changes."""
+    started, said = time.monotonic(), ""
+    deadline = started + READY_WITHIN_S
     while not stack.ending.wait(0.1) and time.monotonic() < deadline:
         stack.tend()
         missing = _missing(url)
         if not missing:
             return True
-        if missing != said:
+        if missing != said and time.monotonic() - started > SLOW_AFTER_S:
             print(f"waiting for: {missing}", flush=True)
             said = missing
     if not stack.ending.is_set():
-        print(f"not ready after {READY_WITHIN_S} s, giving up; still missing: {said}", file=sys.stderr, flush=True)
+        print(
+            f"not ready after {READY_WITHIN_S} s, giving up; still missing: {said}; the log says why: {stack.log.path}",
+            file=sys.stderr,
+            flush=True,
+        )
     return False
 
 
 def _missing(url: str) -> str:
     try:
         answer = httpx.get(f"{url}/readyz", timeout=5, headers={"Host": "localhost"}, trust_env=False)
-        missing = [name.replace("_", " ") for name, state in answer.json().items() if state != "ok"]
+        # workers and keeper do not decide what /readyz answers, but nothing is done without them
+        missing = [name.replace("_", " ") for name, state in answer.json().items() if state != "ok" and name != "uploads"]
     except (httpx.HTTPError, ValueError):
         return "api"
-    return "" if answer.is_success else ", ".join(missing)
+    return ", ".join(missing)
 
 
 def _stay(stack: Stack) -> int:

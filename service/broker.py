@@ -68,6 +68,13 @@ def lock(data: Path) -> IO[str]:
     return file
 
 
+def prepare(settings: Settings) -> None:
+    """Make sure that the embedded broker can start; SystemExit with a sentence if it cannot."""
+    server_binary()
+    for folder in (settings.data / "broker", settings.socket.parent):
+        _make_private(folder)
+
+
 def _make_private(folder: Path) -> None:
     """Who can put a socket of their own there is the broker: the folder must be this user's alone."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -81,8 +88,7 @@ def main() -> None:
     lifeline.end_with_parent()
     settings = Settings()
     logs.configure("broker", settings.log)
-    for folder in (settings.data / "broker", settings.socket.parent):
-        _make_private(folder)
+    prepare(settings)
     server = subprocess.Popen(server_command(settings), preexec_fn=lifeline.kernel_signal_on_parent_death)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.terminate())

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 _job: ContextVar[str] = ContextVar("job", default="")
 _trace: ContextVar[str] = ContextVar("trace", default="")
 
 
-def configure(process: str, form: Literal["text", "json"]) -> None:
-    """Write this process's log to standard error."""
-    handler = logging.StreamHandler()
+def configure(process: str, form: Literal["text", "json"], output: Path | None = None) -> None:
+    """Write this process's log to standard error, or to the end of a file."""
+    handler = logging.FileHandler(output) if output else logging.StreamHandler()
     handler.addFilter(_add_place)
     handler.setFormatter(
         JsonLines(process) if form == "json" else logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s")

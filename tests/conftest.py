@@ -42,8 +42,8 @@ class Stack:
         return Settings(data=self.data)
 
     def log(self) -> str:
-        """What its processes wrote to standard error."""
-        return (self.data.parent / f"{self.data.name}.log").read_text()
+        """What its processes wrote, those of the start before too."""
+        return _log(self.data)
 
     def jobs(self) -> Jobs:
         """Its job records."""
@@ -122,6 +122,11 @@ def shaded_ball(side: int) -> bytes:
     return buffer.getvalue()
 
 
+def _log(data: Path) -> str:
+    files = [data / "logs" / name for name in ("service.log.1", "service.log")]
+    return "".join(file.read_text() for file in files if file.is_file())
+
+
 def start_stack(data: Path, **environment: str) -> Stack:
     """Start a service on a data folder and wait until it is ready; `environment` holds settings without their prefix."""
     log = (data.parent / f"{data.name}.log").open("a")
@@ -142,7 +147,7 @@ def start_stack(data: Path, **environment: str) -> Stack:
             address = line.split()[-1]
         if line.startswith("ready:"):
             return Stack(process, data, httpx.Client(base_url=address, timeout=90, trust_env=False))
-    raise AssertionError(f"the service did not start: {(data.parent / f'{data.name}.log').read_text()[-3000:]}")
+    raise AssertionError(f"the service did not start: {Path(log.name).read_text()}{_log(data)[-3000:]}")
 
 
 def stop_stack(stack: Stack) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from sdfsrn.cli.shared import Out, app, bars, console, refused, tell
 from sdfsrn.client import Client, Event, Job, ServiceError
@@ -81,7 +82,7 @@ def demo(url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("o
     out.mkdir(parents=True, exist_ok=True)
     picture = out / "input.png"
     _draw_demo_picture(picture)
-    console.print(f"the picture: [bold]{picture}[/], a box that the model never saw")
+    console.print(f"input:       [bold]{escape(str(picture))}[/], a box that the model never saw", soft_wrap=True)
     try:
         with Client(url, key) as client:
             job = client.reconstruct(
@@ -94,6 +95,7 @@ def demo(url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("o
     except ServiceError as error:
         raise refused(error) from error
     tell(job.metrics, out)
+    console.print("next:        make up keeps the service running; docs/guide.md goes on from there")
 
 
 @app.command()

@@ -16,12 +16,17 @@ app = typer.Typer(
 )
 console = Console()
 
+_VERDICTS = {
+    "familiar": "the model knows such objects",
+    "unfamiliar": "the model does not know such objects: expect a closed shape with this outline, and no more",
+}
+
 Out = Annotated[Path, typer.Option(help="folder for what comes out")]
 
 
 def refused(error: Exception) -> typer.Exit:
     """Say in one line what was wrong, and end with code 1."""
-    console.print(f"[red]{error}[/]")
+    console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -33,10 +38,14 @@ def bars() -> Progress:
 def tell(metrics: dict[str, Any], out: Path) -> None:
     """What was found in a picture, and where it lies."""
     view = metrics["input_view"]
-    console.print(
-        f"everything is in [bold]{out}/[/]; contact_sheet.png shows all views\n"
-        f"the picture {'seems to be' if view['estimated'] else 'was'} taken from azimuth {view['azimuth_deg']:.0f}, "
-        f"elevation {view['elevation_deg']:.0f} degrees; IoU with its own mask {metrics['input_iou']:.3f}"
-    )
-    for warning in metrics.get("warnings", ()):
-        console.print(f"[yellow]warning:[/] {escape(warning['message'])}")
+    lines = [
+        f"result:      [bold]{escape(str(out))}/[/]; contact_sheet.png shows all views, result.json has the figures",
+        f"input view:  azimuth {view['azimuth_deg']:.0f}, elevation {view['elevation_deg']:.0f} degrees"
+        + (" (estimated)" if view["estimated"] else ""),
+        f"input IoU:   {metrics['input_iou']:.3f} (1 = the shape's outline is the picture's)",
+    ]
+    if metrics.get("familiarity") is not None:
+        lines.append(f"familiarity: {metrics['familiarity']:.2f}, {_VERDICTS[metrics['verdict']]}")
+    lines += [f"[yellow]warning:[/]     {escape(warning['message'])}" for warning in metrics.get("warnings", ())]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)

@@ -11,6 +11,8 @@ import pytest
 from service.jobs import connect
 from tests.conftest import Stack, start_stack, stop_stack
 
+pytestmark = pytest.mark.slow  # each waits for leases and restarts
+
 TRAINING = {
     "dataset": {"n_shapes": 4},
     "config": {"epochs": 120, "checkpoint_every": 5, "n_rays": 16, "n_samples": 4, "learning_rate": 1e-6},

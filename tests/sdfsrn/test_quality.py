@@ -16,6 +16,7 @@ from sdfsrn.training.sdf_srn import train
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
+@pytest.mark.long
 def test_the_published_recipe(tmp_path: Path) -> None:
     report = train(SdfSrnConfig(), SyntheticData(), tmp_path)
     assert report["silhouette_loss"] <= 0.005 and report["wrong_pixels"] <= 0.005

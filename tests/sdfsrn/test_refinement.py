@@ -69,6 +69,7 @@ def test_derivatives_are_those_of_finite_differences(
         assert float(error) < 0.1
 
 
+@pytest.mark.slow
 def test_view_is_turned_back(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
     picture, true = box
     looked, config = served.look(picture), ReconstructionConfig(refine_steps=30)
@@ -88,6 +89,7 @@ def test_known_view_stays(served: Reconstructor, box: tuple[Picture, View], refi
     assert view == true and not torch.equal(moved, latent)
 
 
+@pytest.mark.slow
 def test_at_the_end_of_the_elevations_the_latent_goes_on(
     served: Reconstructor, box: tuple[Picture, View], refinement: Refinement
 ) -> None:

@@ -123,6 +123,7 @@ def test_events_of_a_job_that_is_removed_end(stack: Stack) -> None:
         assert reading.result(20)[-1] == {"event": "end", "data": {"status": "deleted"}, "id": reading.result()[-1]["id"]}
 
 
+@pytest.mark.slow
 def test_a_paused_training_goes_on_as_if_nothing_had_been(stack: Stack) -> None:
     plan = {**SMALL_TRAINING, "config": {**SMALL_TRAINING["config"], "epochs": 60, "checkpoint_every": 1000}}
     whole = stack.client.post("/v1/trainings", json=plan).json()

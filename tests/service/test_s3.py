@@ -104,6 +104,7 @@ def test_half_a_file_is_not_stored(s3: str) -> None:
     assert store.keys("half") == []
 
 
+@pytest.mark.slow
 def test_a_service_whose_artifacts_lie_in_s3(s3: str, tmp_path: Path, photo: bytes) -> None:
     stack = start_stack(tmp_path / "data", artifacts_url=s3)
     try:
@@ -197,6 +198,7 @@ def test_a_store_that_hangs_is_told_and_the_first_probe_is_waited_for(monkeypatc
         store.probe()
 
 
+@pytest.mark.slow
 def test_s3_goes_away_under_a_service(tmp_path: Path, photo: bytes) -> None:
     with _running_s3() as (url, server):
         stack = start_stack(tmp_path / "data", artifacts_url=url)

@@ -154,6 +154,7 @@ def _ball_files(width: int, height: int, kind: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["idr", "nerf"])
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[(512, 512), (1024, 1024), (1600, 1600), (2048, 2048)], [(512, 384), (1600, 1200), (901, 2003)]])
 def test_cameras_in_pixels_are_those_of_the_picture_as_it_was_sent(tmp_path: Path, kind: str, sizes: list[tuple[int, int]]) -> None:
     """Large pictures are reduced when they are read; the same ball must come out whatever its picture's size."""
@@ -189,6 +190,7 @@ def test_the_chair_through_two_kinds_of_files_is_one_chair(data_folder: Path, tm
     assert nerf.report["scale"] == pytest.approx(idr.report["scale"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_training_on_many_objects_of_one_view(tmp_path: Path) -> None:
     """The synthetic pictures, packed as strangers would, train as their masks say; the truth is not known, and so not reported."""
     scenes = make_scenes(SyntheticData(n_shapes=4, seed=9))
@@ -383,6 +385,7 @@ def test_bad_transforms_are_explained(change: dict[str, Any], reason: str) -> No
         read_transforms(json.dumps(good | change).encode())
 
 
+@pytest.mark.slow
 def test_what_a_document_says_besides_costs_its_frames_nothing() -> None:
     """Else each of many thousand frames would carry a copy of it."""
     junk = {f"junk{i}": 0 for i in range(100_000)}

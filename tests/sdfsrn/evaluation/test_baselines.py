@@ -53,6 +53,7 @@ def test_the_nearest_is_another_one() -> None:
     assert (nearest_latents(many, many) != torch.arange(60)).all(), "rounding does not make another of the very same"
 
 
+@pytest.mark.slow
 def test_all_baselines_of_spheres() -> None:
     """A sphere's mask is right from everywhere, up to the camera's perspective, which is the same; the hull is far too large."""
     data = synthetic_dataset(dataclasses.replace(DATA, families=("sphere",)))
@@ -67,6 +68,7 @@ def test_all_baselines_of_spheres() -> None:
     assert 0.2 < found["mean shape"]["worst"] < float(radii[0] / radii[3]) ** 1.5
 
 
+@pytest.mark.slow
 def test_a_table_of_two_checkpoints(tiny_training: TinyTraining, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(tiny_training.checkpoint.read_bytes())

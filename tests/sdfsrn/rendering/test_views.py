@@ -38,7 +38,7 @@ def _disagreement(picture: torch.Tensor, sdf: Sdf, camera: Camera) -> float:
 
 
 @pytest.mark.parametrize("name", list(FIELDS))
-@pytest.mark.parametrize("size", [32, 64, 67, 130])
+@pytest.mark.parametrize("size", [32, 64, 67, pytest.param(130, marks=pytest.mark.slow)])
 def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
     sdf, camera = FIELDS[name], _camera(size)
     picture = minimum_picture(sdf, GridField(sdf), camera)

@@ -52,6 +52,7 @@ def test_a_search_in_low_precision_finds_nearly_the_same_minima(model: Model, se
     assert excess.mean() < TOLERANCE / 20
 
 
+@pytest.mark.slow
 def test_a_fit_searched_with_less_is_nearly_the_exact_one(model: Model) -> None:
     views = synthetic_dataset(dataclasses.replace(DATA, n_shapes=24)).views  # of fewer, a few pixels are too large a share
     searches = (None, lambda latents: model.search_sdf(latents, torch.bfloat16), on_grids(model))
@@ -94,6 +95,7 @@ class BFloat16Run(Run):
         self.fast_dtype = torch.bfloat16
 
 
+@pytest.mark.slow
 def test_served_silhouettes_are_those_of_the_plain_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that makes serving quick at once, against the served field on dense samples of every ray."""
     monkeypatch.setattr("sdfsrn.reconstruct.fast_dtype", lambda device: torch.bfloat16)

@@ -32,6 +32,7 @@ STEPS_AT_CALL = (0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8)
 
 
 @pytest.mark.parametrize("call", range(len(STEPS_AT_CALL)))
+@pytest.mark.slow
 def test_interrupted_and_resumed_ends_bit_equal(tiny_training: TinyTraining, tmp_path: Path, call: int) -> None:
     """Wherever it is: an epoch has two steps, the training eight."""
     calls = iter(range(100))
