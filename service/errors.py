@@ -1,5 +1,6 @@
 """Every error is one RFC 9457 problem: `type, title, status, detail`, and `errors` with the place of each bad field."""
 
+import asyncio
 import errno
 import json
 import logging
@@ -10,8 +11,10 @@ from typing import Any
 import redis
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +22,7 @@ from sdfsrn.images import ImageError
 from service.artifacts import StorageError
 
 _MAX_ERRORS = 20
+CLIENT_CLOSED_REQUEST = 499
 _log = logging.getLogger(__name__)
 
 # What a file that is taken in can meet: no room on the disk, no handle left, a disk that fails.
@@ -91,6 +95,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(redis.RedisError, _on_broker)
     app.add_exception_handler(StorageError, _on_storage)
     app.add_exception_handler(OSError, _on_shortage)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
 
 def _place(location: Sequence[Any], skip: tuple[str, ...]) -> str:
@@ -115,8 +120,12 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """All that the path has; a router names those of its first route only."""
-    routes = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+    scope = {**request.scope, "root_path": ""}  # a mounted folder changes it
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.matches(scope)[0] != Match.NONE:
+            found |= route.methods or {"GET"}  # a mounted folder of files names no methods
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
@@ -147,6 +156,11 @@ async def _on_shortage(_: Request, error: Exception) -> Response:
     return problem_response(503, "the service has no room for files at present", headers={"Retry-After": "5"})
 
 
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer; the metrics count it by this status, which others use for the same."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
 class Bugs:
     """Answers 500 to whatever no handler knew, inside of all that counts and traces requests."""
 
@@ -164,6 +178,11 @@ class Bugs:
 
         try:
             await self._app(scope, receive, noticed)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or started:
+                raise
+            detail = "the service is being restarted; send the request again"
+            await problem_response(503, detail, headers={"Retry-After": "1"})(scope, receive, send)
         except Exception as error:
             if scope["type"] != "http" or started:
                 raise

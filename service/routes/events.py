@@ -73,6 +73,8 @@ async def _stream(context: Context, job_id: str, after: str) -> AsyncIterator[by
                 # removed, or its events are kept no more: there is nothing left to wait for
                 yield format_sse_event(data_str=json.dumps({"status": job.status if job else "deleted"}), event=END, id=after)
                 return
+            if context.happenings.ending:
+                return  # without an `end`: the client asks again, from its last event on, and another process answers
             try:
                 await asyncio.wait_for(happened.wait(), KEEP_ALIVE_S)
             except TimeoutError:
