@@ -111,11 +111,16 @@ def _summary(errors: list[dict[str, str]]) -> str:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    errors = error.errors if isinstance(error, Problem) else ()
     headers = dict(error.headers or {})
+    if isinstance(error, Problem):
+        return problem_response(error.status_code, str(error.detail), error.errors, headers)
+    detail = str(error.detail)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
-    return problem_response(error.status_code, str(error.detail), errors, headers)
+        detail = f"this address does not take {request.method}, but {headers['Allow']}"
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "there is nothing at this address; /docs lists those that there are"
+    return problem_response(error.status_code, detail, (), headers)
 
 
 def _methods(request: Request) -> list[str]:
