@@ -494,8 +494,7 @@ def _foreign(answer: httpx.Response) -> ServiceError:
     kind = answer.headers.get("content-type", "no content type")
     return ServiceError(
         f"what answers at {answer.url} is no sdfsrn service, or one of another version ({answer.status_code}, {kind}); "
-        "check the address, or install the version of the service",
-        answer.status_code,
+        "check the address, or install the version of the service"
     )
 
 
