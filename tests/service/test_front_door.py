@@ -1,5 +1,6 @@
 """What every request meets before a route does: keys, HEAD, Allow; and what is said while the broker is away."""
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -184,6 +185,13 @@ def test_figures_are_told_while_the_broker_is_away(client: httpx.Client, broker:
         assert client.get("/healthz").status_code == 200 and client.get("/v1/jobs", headers=KEY).status_code == 503
     finally:
         broker.start()
+    broker.process.send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert _gauges(client)["sdfsrn_broker_up"] == 0
+        assert time.monotonic() - started < 9, "Prometheus waits for ten seconds"
+    finally:
+        broker.process.send_signal(signal.SIGCONT)
     deadline = time.monotonic() + 10
     while _gauges(client)["sdfsrn_broker_up"] == 0:
         assert time.monotonic() < deadline
