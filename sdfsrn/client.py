@@ -247,7 +247,8 @@ class AsyncClient:
 
     async def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None) -> Job:
         """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's."""
-        return _job(await self._ask("POST", "/v1/datasets", archive, headers=_ZIP | _idempotency(idempotency_key)))
+        size = {"Content-Length": str(archive.stat().st_size)}  # else it would be sent in chunks of unknown number
+        return _job(await self._ask("POST", "/v1/datasets", archive, headers=_ZIP | size | _idempotency(idempotency_key)))
 
     async def job(self, job_id: str) -> Job:
         """Look at a job."""
