@@ -72,7 +72,7 @@ class Stack:
         for child in self.children:
             child.start(self.environment)
 
-    def tend(self) -> None:
+    def restart_dead(self) -> None:
         """Start again what died."""
         for child in self.children:
             if child.due():
@@ -161,7 +161,7 @@ def _wait_ready(stack: Stack, url: str) -> bool:
     """Wait until everything answers, saying what is missing whenever that changes."""
     deadline, said = time.monotonic() + READY_WITHIN_S, ""
     while not stack.ending.wait(0.1) and time.monotonic() < deadline:
-        stack.tend()
+        stack.restart_dead()
         missing = _missing(url)
         if not missing:
             return True
@@ -185,7 +185,7 @@ def _missing(url: str) -> str:
 
 def _stay(stack: Stack) -> int:
     while not stack.ending.wait(0.5):
-        stack.tend()
+        stack.restart_dead()
     return 0
 
 
@@ -203,7 +203,7 @@ def _accompany(stack: Stack, command: list[str], url: str) -> int:
             process.terminate()
             process.wait()
             return 130
-        stack.tend()
+        stack.restart_dead()
     return process.returncode
 
 

@@ -31,11 +31,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        context.happenings.start()
+        context.signals.start()
         context.decoders.warm()
         yield
         context.decoders.stop()
-        await context.happenings.stop()
+        await context.signals.stop()
         context.queue.close()
 
     app = FastAPI(

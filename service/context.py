@@ -12,7 +12,7 @@ from service.metrics import Metrics
 from service.models import Models
 from service.queue import Queue
 from service.settings import Settings
-from service.waiting import Happenings
+from service.waiting import JobSignals
 
 PROBE_WITHIN_S = 2.0
 
@@ -27,7 +27,7 @@ class Context:
     queue: Queue
     artifacts: Artifacts
     models: Models
-    happenings: Happenings
+    signals: JobSignals
     metrics: Metrics
     decoders: Decoders
 
@@ -43,7 +43,7 @@ def make_context(settings: Settings) -> Context:
         Queue(settings),
         artifacts,
         Models(settings, jobs, artifacts),
-        Happenings(settings),
+        JobSignals(settings),
         Metrics(),
         Decoders(),
     )

@@ -89,7 +89,7 @@ def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict
 
 def install(app: FastAPI) -> None:
     """Let every error of the application answer with a problem; to be called before other middleware is added."""
-    app.add_middleware(Bugs)
+    app.add_middleware(UnhandledErrors)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(redis.RedisError, _on_broker)
@@ -166,7 +166,7 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-class Bugs:
+class UnhandledErrors:
     """Answers 500 to whatever no handler knew, inside of all that counts and traces requests."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -63,7 +63,7 @@ def main() -> None:
         timeout_graceful_shutdown=FINISH_WITHIN_S,
         server_header=False,
     )
-    Server(config, on_end=app.state.context.happenings.end).run(sockets=[listener])
+    Server(config, on_end=app.state.context.signals.end).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 END = "end"
 
 
-class Happenings:
+class JobSignals:
     """Wait for jobs' events. Whoever waits looks at the record afterwards: a message may be missed, a record not."""
 
     def __init__(self, settings: Settings) -> None:
@@ -45,7 +45,7 @@ class Happenings:
                 event.set()
 
     @contextlib.contextmanager
-    def of(self, job_id: str, *, only_end: bool = False) -> Iterator[asyncio.Event]:
+    def subscribe(self, job_id: str, *, only_end: bool = False) -> Iterator[asyncio.Event]:
         """An event that is set when something happens to the job, or the end does, or when it is worth another look."""
         waiter = (asyncio.Event(), only_end)
         if self.ending:
