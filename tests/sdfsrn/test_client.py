@@ -152,7 +152,7 @@ def test_the_command_line_says_what_is_wrong_with_an_address_a_key_or_a_field(ur
         assert f"{address} is no address of a service" in _said(*jobs, "--url", address)
     assert "key has characters" in _said(*jobs, "--url", url, "--key", "\u00e4" * 20)
     submit = ("submit", str(picture), "--url", url)
-    assert "no such model" in _said(*submit, "--field", "model=nothing")
+    assert "there is no model 'nothing'" in _said(*submit, "--field", "model=nothing")
     assert "expected name=value" in _said(*submit, "--field", "size")
     assert "no field of the form" in _said(*submit, "--field", "image=x")
     assert "--training is no JSON" in _said("submit", "--training", "{", "--url", url)

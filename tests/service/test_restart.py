@@ -31,18 +31,21 @@ class Api:
         self.environment = lifeline.child_environment(
             SDFSRN_DATA=str(data), **{f"SDFSRN_{name.upper()}": value for name, value in environment.items()}
         )
+        self.log = data.parent / "api.log"
         self.start()
 
     def start(self) -> None:
         """Start it; whoever connects before it accepts waits in the socket's queue."""
         number = self.listener.fileno()
         command = [sys.executable, "-m", "service.serve", "--fd", str(number)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, pass_fds=(number,), stderr=subprocess.PIPE)
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, pass_fds=(number,), stderr=log)
 
     def end(self, number: int = signal.SIGTERM) -> str:
         """Send it a signal and wait for its end; what it wrote to standard error."""
         self.process.send_signal(number)
-        return self.process.communicate(timeout=20)[1].decode()
+        self.process.wait(20)
+        return self.log.read_text()
 
     def close(self) -> None:
         """End it, if it runs, and free the port."""
