@@ -28,7 +28,8 @@ def test_every_curl_of_the_http_guide_succeeds(stack: Stack, folder: Path) -> No
     job = stack.client.post("/v1/reconstructions", files={"image": (folder / "picture.png").read_bytes()}).json()["id"]
     for line in CURLS:
         here = line.replace("http://127.0.0.1:8000", str(stack.client.base_url).rstrip("/")).replace("JOB", job)
-        done = subprocess.run([*shlex.split(here), "-sS", "--fail-with-body"], cwd=folder, capture_output=True, text=True, timeout=90)
+        command = [*shlex.split(here), "-sS", "--fail-with-body"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90)
         assert done.returncode == 0 and done.stdout, f"{line}\n{done.stdout}{done.stderr}"
 
 
