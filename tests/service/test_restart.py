@@ -63,7 +63,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 
 def connected(url: str) -> httpx.Client:
-    return httpx.Client(base_url=url, timeout=60, trust_env=False)
+    return httpx.Client(base_url=url, timeout=150, trust_env=False)  # on a busy machine the service starts in a minute
 
 
 def test_who_waits_for_a_job_is_answered_202_when_the_service_ends(api: Api, photo: bytes) -> None:
