@@ -1,5 +1,6 @@
 # The API and the keeper: everything that the service needs, and no torch.
-FROM python:3.11-slim-bookworm AS dependencies
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 COPY pyproject.toml docker/requirements.py docker/constraints.txt ./
 # The environment has no pip of its own: what runs needs no installer.
@@ -12,7 +13,7 @@ COPY . .
 # Readable whatever the file modes of the checkout are.
 RUN pip install --no-cache-dir --no-deps --target /opt/app . && chmod -R a+rX /opt/app
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 # A new named volume takes its owner from the folder that it covers.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data/home sdfsrn \
  && install -d -o sdfsrn -g sdfsrn /data /data/home /data/tmp

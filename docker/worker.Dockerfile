@@ -4,7 +4,8 @@
 #   TORCH_INDEX_URL   an additional package index for torch; empty means the default one. On Linux the default index has
 #                     the CUDA wheel (several GB; it runs without a GPU too). The CPU wheel has an index of its own, which
 #                     the install page of PyTorch names for "Pip, Linux, CPU": with it the image is far smaller.
-FROM python:3.11-slim-bookworm AS dependencies
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+FROM ${PYTHON_IMAGE} AS dependencies
 ARG TORCH_BUILD=cpu
 ARG TORCH_INDEX_URL=
 WORKDIR /build
@@ -24,7 +25,7 @@ COPY . .
 # Readable whatever the file modes of the checkout are.
 RUN pip install --no-cache-dir --no-deps --target /opt/app . && chmod -R a+rX /opt/app
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 # The same user as the API's: they share a volume, and a new named volume takes its owner from the folder that it covers.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data/home sdfsrn \
  && install -d -o sdfsrn -g sdfsrn /data /data/home /data/tmp

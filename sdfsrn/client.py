@@ -1,6 +1,8 @@
 """The service over HTTP, for programs: submit a picture or a training, follow it, fetch what it left.
 
-`Client` waits, `AsyncClient` awaits; their methods are the same. Both go on where they were after a lost connection.
+`Client` waits, `AsyncClient` awaits; their methods are the same. Both go on where they were after a lost connection, and send
+a request again that the service cannot serve yet (429 and 503, after the time in `Retry-After`). Every request that creates a
+job carries an `Idempotency-Key`, so that one sent twice makes one job.
 """
 
 import asyncio
@@ -8,28 +10,44 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(60, connect=10)
-LOST_FOR_S = 120.0  # a service that is away longer is not waited for
+PATIENCE_S = 120.0
 AGAIN_AFTER_S = 1.0
+_Content = TypeVar("_Content")
 _ZIP = {"Content-Type": "application/zip"}
 
 
 class ServiceError(RuntimeError):
-    """The service refused a request; `status` and the bad `fields` by name are its problem's, the message says both."""
+    """The service refused a request, or there is none; the message says why.
 
-    def __init__(self, message: str, status: int | None = None, fields: dict[str, str] | None = None) -> None:
+    `status` and the bad `fields` by name are those of its answer; `retry_after_s` is set where it said when to ask again.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, fields: dict[str, str] | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.fields = fields or {}
+        self.retry_after_s = retry_after_s
+
+
+class _NotNow(Exception):
+    """An answer that may be another one soon."""
+
+    def __init__(self, refusal: ServiceError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 @dataclass(frozen=True)
@@ -78,10 +96,14 @@ def _no_event(_: Event) -> None:
 
 
 class Client:
-    """A connection to one service. Every method raises ServiceError when the service refuses or cannot be reached."""
+    """A connection to one service. Every method raises ServiceError when the service refuses or cannot be reached.
 
-    def __init__(self, url: str = DEFAULT_URL, key: str | None = None) -> None:
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, headers=_headers(key))
+    A service that was there and is away, or asks to come back later, is waited for, at most `patience_s` seconds.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, key: str | None = None, *, patience_s: float = PATIENCE_S) -> None:
+        self._http = httpx.Client(base_url=_address(url), timeout=TIMEOUT, headers=_headers(key))
+        self._patience_s = patience_s
 
     def __enter__(self) -> "Client":
         return self
@@ -99,17 +121,16 @@ class Client:
 
     def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None) -> Job:
         """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's."""
-        with archive.open("rb") as file:
-            return _job(self._ask("POST", "/v1/datasets", content=file, headers=_ZIP | _idempotency(idempotency_key)))
+        return _job(self._ask("POST", "/v1/datasets", archive, headers=_ZIP | _idempotency(idempotency_key)))
 
     def job(self, job_id: str) -> Job:
         """Look at a job."""
-        return _job(self._ask("GET", f"/v1/jobs/{job_id}"))
+        return _job(self._ask("GET", f"{_path(job_id)}"))
 
     def jobs(self, **wanted: Any) -> Iterator[Job]:
         """All jobs, newest first; `wanted` are the filters of `GET /v1/jobs`."""
         while True:
-            page = self._ask("GET", "/v1/jobs", params=wanted).json()
+            page = _page(self._ask("GET", "/v1/jobs", params=wanted))
             yield from (_as_job(envelope) for envelope in page["items"])
             if page["next_cursor"] is None:
                 return
@@ -117,29 +138,29 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to end."""
-        return _job(self._ask("POST", f"/v1/jobs/{job_id}/cancel"))
+        return _job(self._ask("POST", f"{_path(job_id)}/cancel"))
 
     def pause(self, job_id: str) -> Job:
         """Ask a training to stop for a while."""
-        return _job(self._ask("POST", f"/v1/jobs/{job_id}/pause"))
+        return _job(self._ask("POST", f"{_path(job_id)}/pause"))
 
     def resume(self, job_id: str) -> Job:
         """Let a paused training go on."""
-        return _job(self._ask("POST", f"/v1/jobs/{job_id}/resume"))
+        return _job(self._ask("POST", f"{_path(job_id)}/resume"))
 
     def delete(self, job_id: str) -> None:
         """End a job and remove what it made."""
-        self._ask("DELETE", f"/v1/jobs/{job_id}")
+        self._ask("DELETE", f"{_path(job_id)}")
 
     def events(self, job_id: str, after: str | None = None) -> Iterator[Event]:
         """What happens to a job, from its beginning or from after an event, until its end."""
-        lost = _Patience()
+        lost = _Patience(self._http.base_url, self._patience_s, was_there=True)
         while True:
             try:
-                with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=_event_headers(after)) as answer:
+                with self._http.stream("GET", f"{_path(job_id)}/events", headers=_event_headers(after)) as answer:
                     if not answer.is_success:
                         answer.read()
-                    _check(answer, away=True)
+                    _check(answer, "text/event-stream")
                     lost.forget()
                     lines = _EventLines()
                     for line in answer.iter_lines():
@@ -148,8 +169,10 @@ class Client:
                             yield event
                             if event.kind == "end":
                                 return
-            except httpx.TransportError as error:
-                time.sleep(lost.wait_s(error, self._http.base_url))
+                seconds = AGAIN_AFTER_S  # the service ends, another process of it goes on
+            except (httpx.TransportError, _NotNow) as error:
+                seconds = lost.wait_s(error)
+            time.sleep(seconds)
 
     def wait(self, job_id: str, on_event: Callable[[Event], None] = _no_event) -> Job:
         """Wait until a job has ended."""
@@ -159,38 +182,54 @@ class Client:
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """What a job made."""
-        return [_artifact(each) for each in self._ask("GET", f"/v1/jobs/{job_id}/artifacts").json()]
+        return _artifacts(self._ask("GET", f"{_path(job_id)}/artifacts"))
 
     def fetch(self, job_id: str, folder: Path) -> list[Path]:
-        """Write all artifacts of a job into a folder; each file is there whole, with the right digest, or not at all."""
+        """Write all artifacts of a job into a folder; each file is there whole, with the right digest, or not at all.
+
+        Raises ServiceError with the reason if the job has none.
+        """
+        found = self.artifacts(job_id)
+        if not found:
+            raise ServiceError(_nothing_of(self.job(job_id)))
         folder.mkdir(parents=True, exist_ok=True)
-        return [self._download(artifact, folder) for artifact in self.artifacts(job_id)]
+        return [self._download(artifact, folder) for artifact in found]
 
     def _download(self, artifact: Artifact, folder: Path) -> Path:
-        target = _Target(artifact, folder)
-        try:
-            with target, self._http.stream("GET", artifact.href) as answer:
-                if not answer.is_success:
-                    answer.read()
-                _check(answer)
-                for chunk in answer.iter_bytes():
-                    target.write(chunk)
-        except httpx.TransportError as error:
-            raise _unreachable(error, self._http.base_url) from error
-        return target.path
+        lost = _Patience(self._http.base_url, self._patience_s, was_there=True)
+        while True:
+            target = _Target(artifact, folder)
+            try:
+                with target, self._http.stream("GET", artifact.href) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                    _check(answer)
+                    for chunk in answer.iter_bytes():
+                        target.write(chunk)
+                return target.path
+            except (httpx.TransportError, _NotNow) as error:
+                seconds = lost.wait_s(error)
+            time.sleep(seconds)
 
-    def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
-        try:
-            return _check(self._http.request(method, path, **content))
-        except httpx.TransportError as error:
-            raise _unreachable(error, self._http.base_url) from error
+    def _ask(self, method: str, path: str, file: Path | None = None, **content: Any) -> httpx.Response:
+        lost = _Patience(self._http.base_url, self._patience_s)
+        while True:
+            try:
+                if file is None:
+                    return _check(self._http.request(method, path, **content))
+                with file.open("rb") as body:
+                    return _check(self._http.request(method, path, content=body, **content))
+            except (httpx.TransportError, _NotNow) as error:
+                seconds = lost.wait_s(error)
+            time.sleep(seconds)
 
 
 class AsyncClient:
     """As `Client`, for programs that await."""
 
-    def __init__(self, url: str = DEFAULT_URL, key: str | None = None) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT, headers=_headers(key))
+    def __init__(self, url: str = DEFAULT_URL, key: str | None = None, *, patience_s: float = PATIENCE_S) -> None:
+        self._http = httpx.AsyncClient(base_url=_address(url), timeout=TIMEOUT, headers=_headers(key))
+        self._patience_s = patience_s
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -208,16 +247,17 @@ class AsyncClient:
 
     async def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None) -> Job:
         """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's."""
-        return _job(await self._ask("POST", "/v1/datasets", content=_pieces(archive), headers=_ZIP | _idempotency(idempotency_key)))
+        size = {"Content-Length": str(archive.stat().st_size)}  # else it would be sent in chunks of unknown number
+        return _job(await self._ask("POST", "/v1/datasets", archive, headers=_ZIP | size | _idempotency(idempotency_key)))
 
     async def job(self, job_id: str) -> Job:
         """Look at a job."""
-        return _job(await self._ask("GET", f"/v1/jobs/{job_id}"))
+        return _job(await self._ask("GET", f"{_path(job_id)}"))
 
     async def jobs(self, **wanted: Any) -> AsyncIterator[Job]:
         """All jobs, newest first; `wanted` are the filters of `GET /v1/jobs`."""
         while True:
-            page = (await self._ask("GET", "/v1/jobs", params=wanted)).json()
+            page = _page(await self._ask("GET", "/v1/jobs", params=wanted))
             for envelope in page["items"]:
                 yield _as_job(envelope)
             if page["next_cursor"] is None:
@@ -226,29 +266,29 @@ class AsyncClient:
 
     async def cancel(self, job_id: str) -> Job:
         """Ask a job to end."""
-        return _job(await self._ask("POST", f"/v1/jobs/{job_id}/cancel"))
+        return _job(await self._ask("POST", f"{_path(job_id)}/cancel"))
 
     async def pause(self, job_id: str) -> Job:
         """Ask a training to stop for a while."""
-        return _job(await self._ask("POST", f"/v1/jobs/{job_id}/pause"))
+        return _job(await self._ask("POST", f"{_path(job_id)}/pause"))
 
     async def resume(self, job_id: str) -> Job:
         """Let a paused training go on."""
-        return _job(await self._ask("POST", f"/v1/jobs/{job_id}/resume"))
+        return _job(await self._ask("POST", f"{_path(job_id)}/resume"))
 
     async def delete(self, job_id: str) -> None:
         """End a job and remove what it made."""
-        await self._ask("DELETE", f"/v1/jobs/{job_id}")
+        await self._ask("DELETE", f"{_path(job_id)}")
 
     async def events(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
         """What happens to a job, from its beginning or from after an event, until its end."""
-        lost = _Patience()
+        lost = _Patience(self._http.base_url, self._patience_s, was_there=True)
         while True:
             try:
-                async with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=_event_headers(after)) as answer:
+                async with self._http.stream("GET", f"{_path(job_id)}/events", headers=_event_headers(after)) as answer:
                     if not answer.is_success:
                         await answer.aread()
-                    _check(answer, away=True)
+                    _check(answer, "text/event-stream")
                     lost.forget()
                     lines = _EventLines()
                     async for line in answer.aiter_lines():
@@ -257,8 +297,10 @@ class AsyncClient:
                             yield event
                             if event.kind == "end":
                                 return
-            except httpx.TransportError as error:
-                await asyncio.sleep(lost.wait_s(error, self._http.base_url))
+                seconds = AGAIN_AFTER_S  # the service ends, another process of it goes on
+            except (httpx.TransportError, _NotNow) as error:
+                seconds = lost.wait_s(error)
+            await asyncio.sleep(seconds)
 
     async def wait(self, job_id: str, on_event: Callable[[Event], None] = _no_event) -> Job:
         """Wait until a job has ended."""
@@ -268,32 +310,45 @@ class AsyncClient:
 
     async def artifacts(self, job_id: str) -> list[Artifact]:
         """What a job made."""
-        return [_artifact(each) for each in (await self._ask("GET", f"/v1/jobs/{job_id}/artifacts")).json()]
+        return _artifacts(await self._ask("GET", f"{_path(job_id)}/artifacts"))
 
     async def fetch(self, job_id: str, folder: Path) -> list[Path]:
-        """Write all artifacts of a job into a folder; each file is there whole, with the right digest, or not at all."""
+        """Write all artifacts of a job into a folder; each file is there whole, with the right digest, or not at all.
+
+        Raises ServiceError with the reason if the job has none.
+        """
+        found = await self.artifacts(job_id)
+        if not found:
+            raise ServiceError(_nothing_of(await self.job(job_id)))
         folder.mkdir(parents=True, exist_ok=True)
-        return [await self._download(artifact, folder) for artifact in await self.artifacts(job_id)]
+        return [await self._download(artifact, folder) for artifact in found]
 
     async def _download(self, artifact: Artifact, folder: Path) -> Path:
-        target = _Target(artifact, folder)
-        try:
-            with target:
-                async with self._http.stream("GET", artifact.href) as answer:
-                    if not answer.is_success:
-                        await answer.aread()
-                    _check(answer)
-                    async for chunk in answer.aiter_bytes():
-                        target.write(chunk)
-        except httpx.TransportError as error:
-            raise _unreachable(error, self._http.base_url) from error
-        return target.path
+        lost = _Patience(self._http.base_url, self._patience_s, was_there=True)
+        while True:
+            target = _Target(artifact, folder)
+            try:
+                with target:
+                    async with self._http.stream("GET", artifact.href) as answer:
+                        if not answer.is_success:
+                            await answer.aread()
+                        _check(answer)
+                        async for chunk in answer.aiter_bytes():
+                            target.write(chunk)
+                return target.path
+            except (httpx.TransportError, _NotNow) as error:
+                seconds = lost.wait_s(error)
+            await asyncio.sleep(seconds)
 
-    async def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
-        try:
-            return _check(await self._http.request(method, path, **content))
-        except httpx.TransportError as error:
-            raise _unreachable(error, self._http.base_url) from error
+    async def _ask(self, method: str, path: str, file: Path | None = None, **content: Any) -> httpx.Response:
+        lost = _Patience(self._http.base_url, self._patience_s)
+        while True:
+            try:
+                body = None if file is None else _pieces(file)
+                return _check(await self._http.request(method, path, content=body, **content))
+            except (httpx.TransportError, _NotNow) as error:
+                seconds = lost.wait_s(error)
+            await asyncio.sleep(seconds)
 
 
 class _EventLines:
@@ -313,21 +368,35 @@ class _EventLines:
 
 
 class _Patience:
-    """How long a service may be away before its client gives up."""
+    """How long a service may be away, or ask to come back later, before its client gives up."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: httpx.URL, seconds: float, *, was_there: bool = False) -> None:
+        self._url = url
+        self._seconds = seconds
+        self._was_there = was_there
         self._since: float | None = None
 
     def forget(self) -> None:
         """It is there again."""
         self._since = None
 
-    def wait_s(self, error: httpx.TransportError, url: httpx.URL) -> float:
-        """How long to wait before asking again; raises ServiceError when that was tried long enough."""
-        self._since = self._since if self._since is not None else time.monotonic()
-        if time.monotonic() - self._since > LOST_FOR_S:
-            raise _unreachable(error, url) from error
-        return AGAIN_AFTER_S
+    def wait_s(self, error: httpx.TransportError | _NotNow) -> float:
+        """How long to wait before asking again; raises ServiceError where that is of no use, or was tried long enough.
+
+        A service that does not answer the first request at all is none; one that was there is being started again.
+        """
+        refusal = error.refusal if isinstance(error, _NotNow) else _unreachable(error, self._url)
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+            raise refusal from error
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not self._was_there:
+            raise refusal from error
+        self._was_there = True
+        moment = time.monotonic()
+        self._since = self._since if self._since is not None else moment
+        seconds = max(AGAIN_AFTER_S, refusal.retry_after_s or 0.0)
+        if moment + seconds - self._since > self._seconds:
+            raise refusal from error
+        return seconds
 
 
 class _Target:
@@ -363,12 +432,30 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
             yield piece
 
 
+def _address(url: str) -> httpx.URL:
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL:
+        found = httpx.URL()
+    if found.scheme not in ("http", "https") or not found.host:
+        raise ServiceError(f"{url} is no address of a service; expected one like {DEFAULT_URL}")
+    return found
+
+
+def _path(job_id: str) -> str:
+    if not job_id.isalnum() or not job_id.isascii():
+        raise ServiceError(f"{job_id!r} is no id of a job; expected letters and digits, as the service gave them", 404)
+    return f"/v1/jobs/{job_id}"
+
+
 def _headers(key: str | None) -> dict[str, str]:
+    if key and not (key.isascii() and key.isprintable()):
+        raise ServiceError("the key has characters that no key has; expected letters, digits and signs of ASCII alone", 401)
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _idempotency(key: str | None) -> dict[str, str]:
-    return {"Idempotency-Key": key} if key else {}
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
 
 
 def _event_headers(after: str | None) -> dict[str, str]:
@@ -384,7 +471,32 @@ def _picture_form(image: Path, mask: Path | None, fields: dict[str, Any], key: s
 
 
 def _job(answer: httpx.Response) -> Job:
-    return _as_job(answer.json())
+    return _understood(answer, _as_job)
+
+
+def _page(answer: httpx.Response) -> dict[str, Any]:
+    return _understood(answer, lambda page: {name: page[name] for name in ("items", "next_cursor")})
+
+
+def _artifacts(answer: httpx.Response) -> list[Artifact]:
+    names = [each.name for each in fields(Artifact)]
+    return _understood(answer, lambda listed: [Artifact(**{name: item[name] for name in names}) for item in listed])
+
+
+def _understood(answer: httpx.Response, read: Callable[[Any], _Content]) -> _Content:
+    """What an answer holds; a ServiceError if it is none that this client knows."""
+    try:
+        return read(answer.json())
+    except (ValueError, KeyError, TypeError):
+        raise _foreign(answer) from None
+
+
+def _foreign(answer: httpx.Response) -> ServiceError:
+    kind = answer.headers.get("content-type", "no content type")
+    return ServiceError(
+        f"what answers at {answer.url} is no sdfsrn service, or one of another version ({answer.status_code}, {kind}); "
+        "check the address, or install the version of the service"
+    )
 
 
 def _as_job(envelope: dict[str, Any]) -> Job:
@@ -401,24 +513,48 @@ def _as_job(envelope: dict[str, Any]) -> Job:
     )
 
 
-def _artifact(described: dict[str, Any]) -> Artifact:
-    return Artifact(**{each.name: described[each.name] for each in fields(Artifact)})
+def _nothing_of(job: Job) -> str:
+    """Why a job has no artifacts."""
+    if not job.ended:
+        return f"job {job.id} is {job.status}: it has no artifacts yet"
+    if job.envelope.get("expires_at") and job.status == "succeeded":
+        return f"job {job.id} has no artifacts; they were kept until {job.envelope['expires_at']}"
+    return f"job {job.id} {cause(job)}: it has no artifacts"
+
+
+def cause(job: Job) -> str:
+    """How a job ended, with the reason where there is one: `succeeded`, `was cancelled`, `failed (reason)`."""
+    if job.status == "cancelled":
+        return "was cancelled"
+    detail = (job.error or {}).get("detail")
+    return f"{job.status} ({detail})" if detail else job.status
 
 
 def _unreachable(error: Exception, url: httpx.URL) -> ServiceError:
     return ServiceError(f"no service answers at {url} ({error}); `make up` starts one")
 
 
-def _check(answer: httpx.Response, *, away: bool = False) -> httpx.Response:
-    """The answer, if the service did not refuse; one that cannot serve just now counts as lost if it may be `away`."""
+def _check(answer: httpx.Response, kind: str = "") -> httpx.Response:
+    """The answer, if it is a success, and of that media type; _NotNow or ServiceError if it is not."""
     if answer.is_success:
+        if not answer.headers.get("content-type", "").startswith(kind):
+            raise _foreign(answer)
         return answer
-    if away and answer.status_code in (502, 503, 504):
-        raise httpx.ReadError(f"{answer.status_code} {answer.reason_phrase}")
+    refusal = _refusal(answer)
+    if answer.status_code in (429, 502, 503, 504):
+        raise _NotNow(refusal)
+    raise refusal
+
+
+def _refusal(answer: httpx.Response) -> ServiceError:
     try:
         problem = answer.json()
-    except ValueError:
-        raise ServiceError(f"{answer.status_code} {answer.text[:200]}", answer.status_code) from None
-    fields = {error.get("field", ""): error.get("message", "") for error in problem.get("errors", [])}
-    places = "; ".join(f"{name}: {message}" for name, message in fields.items())
-    raise ServiceError(f"{problem.get('title')}: {places or problem.get('detail')}", answer.status_code, fields)
+        bad = {error.get("field", ""): error.get("message", "") for error in problem.get("errors", [])}
+        title, detail = problem["title"], problem.get("detail")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return _foreign(answer)
+    after = answer.headers.get("retry-after", "")
+    retry_after_s = float(after) if after.isdecimal() else None
+    places = "; ".join(f"{name}: {message}" for name, message in bad.items())
+    later = f"; try again in {after} s" if retry_after_s else ""
+    return ServiceError(f"{title}: {places or detail}{later}", answer.status_code, bad, retry_after_s)

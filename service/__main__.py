@@ -22,7 +22,7 @@ from service import broker, lifeline, logs
 from service.log_file import PARENT, LogFile
 from service.queue import DATASET, RECONSTRUCTION, TRAINING
 from service.serve import listen
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 READY_WITHIN_S = 180
 SLOW_AFTER_S = 30  # then it is said what is waited for
@@ -78,7 +78,7 @@ class Stack:
         for child in self.children:
             child.start(self.environment, self.log.stream)
 
-    def tend(self) -> None:
+    def restart_dead(self) -> None:
         """Start again what died."""
         for child in self.children:
             if child.due():
@@ -112,7 +112,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
-    settings = Settings(**given)
+    settings = read_settings(**given)
     sys.exit(run(settings, arguments.run))
 
 
@@ -178,7 +178,7 @@ def _wait_ready(stack: Stack, url: str) -> bool:
     started, said = time.monotonic(), ""
     deadline = started + READY_WITHIN_S
     while not stack.ending.wait(0.1) and time.monotonic() < deadline:
-        stack.tend()
+        stack.restart_dead()
         missing = _missing(url)
         if not missing:
             return True
@@ -206,7 +206,7 @@ def _missing(url: str) -> str:
 
 def _stay(stack: Stack) -> int:
     while not stack.ending.wait(0.5):
-        stack.tend()
+        stack.restart_dead()
     return 0
 
 
@@ -224,7 +224,7 @@ def _accompany(stack: Stack, command: list[str], url: str) -> int:
             process.terminate()
             process.wait()
             return 130
-        stack.tend()
+        stack.restart_dead()
     return process.returncode
 
 

@@ -6,35 +6,36 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from service import errors, openapi
-from service.callers import Callers
+from service.callers import Authenticated, Callers
 from service.context import make_context
-from service.limits import BodyLimit, SameSite, Traced
+from service.limits import BodyLimit, Heads, SameSite, Traced
 from service.metrics import Measured
 from service.routes import artifacts, datasets, events, health, jobs, models, reconstructions, trainings
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 STATIC = Path(__file__).parent / "static"
 # The page loads nothing from elsewhere, runs no inline script and sits in nobody's frame.
 _PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; form-action 'self'"
+# Swagger UI sets styles on its elements.
+_DOCS_POLICY = f"{_PAGE_POLICY}; style-src 'self' 'unsafe-inline'"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new application; without `settings`, they come from the environment."""
-    chosen = settings or Settings()
+    chosen = settings or read_settings()
     context = make_context(chosen)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        context.happenings.start()
+        context.signals.start()
         context.decoders.warm()
         yield
         context.decoders.stop()
-        await context.happenings.stop()
+        await context.signals.stop()
         context.queue.close()
 
     app = FastAPI(
@@ -43,11 +44,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirection's address would be what the client sent as Host
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their methods
         description="3-D shape from single pictures, learned from silhouettes alone.",
     )
     app.state.context = context
-    app.state.callers = Callers(chosen)
     errors.install(app)
     openapi.install(app)
     for router in (
@@ -62,7 +63,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(Heads)
     app.add_middleware(BodyLimit, has_room=context.artifacts.has_room)
+    app.add_middleware(Authenticated, callers=Callers(chosen))
     if not chosen.keys:
         app.add_middleware(SameSite, hosts=chosen.hosts)
     app.add_middleware(Measured, metrics=context.metrics)
@@ -74,14 +77,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": _PAGE_POLICY})
 
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
+    def docs() -> FileResponse:
         """The interactive documentation; its scripts come from here."""
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="sdfsrn",
-            swagger_favicon_url="data:,",
-            swagger_js_url="/static/swagger-ui-bundle.js",
-            swagger_css_url="/static/swagger-ui.css",
-        )
+        return FileResponse(STATIC / "docs.html", headers={"Content-Security-Policy": _DOCS_POLICY})
 
     return app

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from service import lifeline, logs
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +59,11 @@ def server_command(settings: Settings) -> list[str]:
 
 def lock(data: Path) -> IO[str]:
     """The data folder for this process alone, until it ends; SystemExit with a sentence if another has it."""
-    data.mkdir(parents=True, exist_ok=True)
-    file = (data / "lock").open("a")
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        file = (data / "lock").open("a")
+    except OSError as error:
+        sys.exit(f"cannot use the data folder {data}: {error.strerror}; set SDFSRN_DATA to a folder that this user may write")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -86,7 +89,7 @@ def _make_private(folder: Path) -> None:
 def main() -> None:
     """Run the server until this process is told to end, or its parent is gone."""
     lifeline.end_with_parent()
-    settings = Settings()
+    settings = read_settings()
     logs.configure("broker", settings.log)
     prepare(settings)
     server = subprocess.Popen(server_command(settings), preexec_fn=lifeline.kernel_signal_on_parent_death)

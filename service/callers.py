@@ -5,11 +5,17 @@ import hmac
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Problem
+from service.errors import Problem, problem_response
 from service.jobs import Job
 from service.registry import EVERYBODY
 from service.settings import Settings
+
+# What needs no key: pages, their files, and what a load balancer asks. Everything else does, whether it exists or not.
+_OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+_OPEN_FOLDER = "/static/"
 
 
 class Callers:
@@ -33,6 +39,26 @@ class Callers:
         return matching[0]
 
 
+class Authenticated:
+    """Judges the key before anything else of a request, its body above all, and says who is calling."""
+
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
+        self._app = app
+        self._callers = callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 to a request that needs a key and has none that is known."""
+        if scope["type"] == "http" and not (scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDER)):
+            try:
+                caller = self._callers.name(Headers(scope=scope).get("authorization"))
+            except Problem as problem:
+                headers = dict(problem.headers or {})
+                await problem_response(problem.status_code, problem.detail, headers=headers)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send)
+
+
 def may_see(caller: str, job: Job) -> bool:
     """Whether a job is the caller's own or everybody's."""
     return job.owner in (EVERYBODY, caller)
@@ -43,10 +69,8 @@ def _digest(key: str) -> bytes:
 
 
 def _caller(request: Request) -> str:
-    callers: Callers = request.app.state.callers
-    return callers.name(request.headers.get("authorization"))
+    caller: str = request.state.caller
+    return caller
 
 
 CallerOf = Annotated[str, Depends(_caller)]
-# For routes that need a key and do not care whose.
-KEYED = [Depends(_caller)]

@@ -12,19 +12,22 @@ from service.metrics import Metrics
 from service.models import Models
 from service.queue import Queue
 from service.settings import Settings
-from service.waiting import Happenings
+from service.waiting import JobSignals
+
+PROBE_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
 class Context:
-    """The parts of the service."""
+    """The parts of the service; `probe` is a second client of the broker, for questions that must not wait for it."""
 
     settings: Settings
     jobs: Jobs
+    probe: Jobs
     queue: Queue
     artifacts: Artifacts
     models: Models
-    happenings: Happenings
+    signals: JobSignals
     metrics: Metrics
     decoders: Decoders
 
@@ -36,10 +39,11 @@ def make_context(settings: Settings) -> Context:
     return Context(
         settings,
         jobs,
+        Jobs(connect(settings, PROBE_WITHIN_S)),
         Queue(settings),
         artifacts,
         Models(settings, jobs, artifacts),
-        Happenings(settings),
+        JobSignals(settings),
         Metrics(),
         Decoders(),
     )

@@ -1,5 +1,6 @@
 """Every error is one RFC 9457 problem: `type, title, status, detail`, and `errors` with the place of each bad field."""
 
+import asyncio
 import errno
 import json
 import logging
@@ -10,8 +11,10 @@ from typing import Any
 import redis
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +22,7 @@ from sdfsrn.images import ImageError
 from service.artifacts import StorageError
 
 _MAX_ERRORS = 20
+CLIENT_CLOSED_REQUEST = 499
 _log = logging.getLogger(__name__)
 
 # What a file that is taken in can meet: no room on the disk, no handle left, a disk that fails.
@@ -85,12 +89,13 @@ def field_errors(errors: Sequence[Any], skip: tuple[str, ...] = ()) -> list[dict
 
 def install(app: FastAPI) -> None:
     """Let every error of the application answer with a problem; to be called before other middleware is added."""
-    app.add_middleware(Bugs)
+    app.add_middleware(UnhandledErrors)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(redis.RedisError, _on_broker)
     app.add_exception_handler(StorageError, _on_storage)
     app.add_exception_handler(OSError, _on_shortage)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
 
 def _place(location: Sequence[Any], skip: tuple[str, ...]) -> str:
@@ -106,17 +111,26 @@ def _summary(errors: list[dict[str, str]]) -> str:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    errors = error.errors if isinstance(error, Problem) else ()
     headers = dict(error.headers or {})
+    if isinstance(error, Problem):
+        return problem_response(error.status_code, str(error.detail), error.errors, headers)
+    detail = str(error.detail)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
-    return problem_response(error.status_code, str(error.detail), errors, headers)
+        detail = f"this address does not take {request.method}, but {headers['Allow']}"
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "there is nothing at this address; /docs lists those that there are"
+    return problem_response(error.status_code, detail, (), headers)
 
 
 def _methods(request: Request) -> list[str]:
     """All that the path has; a router names those of its first route only."""
-    routes = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+    scope = {**request.scope, "root_path": ""}  # a mounted folder changes it
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.matches(scope)[0] != Match.NONE:
+            found |= route.methods or {"GET"}  # a mounted folder of files names no methods
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
@@ -147,7 +161,12 @@ async def _on_shortage(_: Request, error: Exception) -> Response:
     return problem_response(503, "the service has no room for files at present", headers={"Retry-After": "5"})
 
 
-class Bugs:
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer; the metrics count it by this status, which others use for the same."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+class UnhandledErrors:
     """Answers 500 to whatever no handler knew, inside of all that counts and traces requests."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -164,6 +183,11 @@ class Bugs:
 
         try:
             await self._app(scope, receive, noticed)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or started:
+                raise
+            detail = "the service is being restarted; send the request again"
+            await problem_response(503, detail, headers={"Retry-After": "1"})(scope, receive, send)
         except Exception as error:
             if scope["type"] != "http" or started:
                 raise

@@ -11,7 +11,7 @@ from service.artifacts import Artifacts, StorageError, job_prefix
 from service.jobs import Job, Jobs, connect, is_id
 from service.queue import QUEUES, Queue
 from service.registry import model_source
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 KEEPER = "keeper"
 LOOK_EVERY_S = 1.0
@@ -215,7 +215,7 @@ class Keeper:
 def main() -> None:
     """Run the keeper until the process is ended."""
     lifeline.end_with_parent()
-    settings = Settings()
+    settings = read_settings()
     logs.configure("keeper", settings.log)
     Keeper(settings).run()
 

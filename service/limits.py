@@ -1,5 +1,6 @@
-"""What is turned away before any route sees it: bodies that are too long, strange host names, other sites' pages."""
+"""What happens to every request before a route sees it: bodies that are too long, strange host names, HEAD, traces."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
@@ -39,7 +40,7 @@ class BodyLimit:
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > limit:
             await problem_response(
-                413, _too_long(limit), [{"field": "body", "message": _too_long(limit)}], {"Connection": "close"}
+                413, _too_long(limit), [{"field": "body", "message": _too_long(limit)}]
             )(scope, receive, send)
             return
         received = 0
@@ -49,9 +50,9 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise Problem(413, _too_long(limit), field="body", headers={"Connection": "close"})
+                raise Problem(413, _too_long(limit), field="body")
             if limit > MAX_BODY and not self._has_room(received):
-                raise Problem(503, NEARLY_FULL, headers={"Connection": "close", "Retry-After": "60"})
+                raise Problem(503, NEARLY_FULL, headers={"Retry-After": "60"})
             return message
 
         await self._app(scope, counted, send)
@@ -75,6 +76,40 @@ class SameSite:
                 await problem_response(403, "requests from pages of other sites are refused")(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class Heads:
+    """Answers HEAD wherever there is a GET, with the same status and headers and without a body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask for a GET, send on the start of its answer, and tell whoever would send more that nobody listens."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        # a Range is for GET alone (RFC 9110, 14.2)
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        asked = {**scope, "method": "GET", "headers": headers}
+        answered = asyncio.Event()
+        messages: list[Message] = [{"type": "http.request", "body": b""}]
+
+        async def until_answered() -> Message:
+            if messages:
+                return messages.pop()
+            await answered.wait()
+            return {"type": "http.disconnect"}
+
+        async def start_only(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if "route" in asked:
+                    scope["route"] = asked["route"]  # for the metrics
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+                answered.set()
+
+        await self._app(asked, until_answered, start_only)
 
 
 class Traced:

@@ -1,14 +1,18 @@
 """What operators watch: requests of this process, and jobs, queues and workers as the broker knows them."""
 
+import logging
 import time
 from collections.abc import Iterator
 
+import redis
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.jobs import Jobs
 from service.queue import QUEUES
+
+_log = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -30,13 +34,22 @@ class Metrics:
 
 
 class _Broker:
-    """Asked anew at every scrape."""
+    """Asked anew at every scrape. While it is away its figures are missing, and `sdfsrn_broker_up` is 0."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
         """Queues, claims, ends and signs of life."""
+        try:
+            found = self._figures()
+        except redis.RedisError as error:
+            _log.warning("the broker does not answer: %s", error)
+            found = []
+        yield GaugeMetricFamily("sdfsrn_broker_up", "1 if the broker answers, 0 if not", value=float(bool(found)))
+        yield from found
+
+    def _figures(self) -> list[Metric]:
         waiting = GaugeMetricFamily("sdfsrn_jobs_waiting", "jobs in a queue", labels=("queue",))
         lives = GaugeMetricFamily("sdfsrn_alive", "1 while a process of the kind shows itself", labels=("process",))
         for queue in QUEUES:
@@ -47,7 +60,7 @@ class _Broker:
         for (kind, status), count in sorted(self._jobs.ended().items()):
             ended.add_metric((kind, status), count)
         running = GaugeMetricFamily("sdfsrn_jobs_running", "claimed jobs", value=self._jobs.running())
-        yield from (waiting, running, ended, lives)
+        return [waiting, running, ended, lives]
 
 
 class Measured:

@@ -10,8 +10,9 @@ import uvicorn
 
 from service import lifeline, logs
 from service.app import create_app
+from service.connections import FINISH_WITHIN_S, MAX_HEAD, LimitedConnection, Server
 from service.limits import LOOPBACK
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -44,17 +45,25 @@ def main() -> None:
     # a connection is a file: those that say nothing must not use up what others need
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    settings = Settings()
+    settings = read_settings()
     logs.configure("api", settings.log)
     # what is uploaded passes through here on its way to the store; a container's /tmp is small
     incoming = settings.data / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(incoming)
     listener = listen(settings) if arguments.fd is None else socket.socket(fileno=arguments.fd)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False
+        app,
+        http=LimitedConnection,
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEAD,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=FINISH_WITHIN_S,
+        server_header=False,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config, on_end=app.state.context.signals.end).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+import fsspec
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sdfsrn.config import WEIGHTS
 
+PREFIX = "SDFSRN_"
+_EXIT_USAGE = 2
 # The kernel's limit for the path of a Unix socket is 108 bytes on Linux and 104 on macOS.
 _MAX_SOCKET_PATH = 100
 
@@ -28,7 +31,8 @@ def default_data_folder() -> Path:
 class Settings(BaseSettings):
     """Read from the environment; every process of one service must be given the same values."""
 
-    model_config = SettingsConfigDict(env_prefix="SDFSRN_", env_ignore_empty=True)
+    # a value may be a secret: no error repeats it
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, hide_input_in_errors=True)
 
     data: Path = Field(default_factory=default_data_folder, description="folder of all state")
     redis_url: str | None = Field(default=None, description="Valkey or Redis; default: the embedded broker's socket")
@@ -72,13 +76,27 @@ class Settings(BaseSettings):
     def _split_keys(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
-        if any(not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", name) or len(key) < 16 for name, _, key in pairs):
-            raise ValueError("expected name:key,name:key with names of letters, digits, _ and -, and keys of 16 characters or more")
-        names = [name for name, _, _ in pairs]
-        if len(set(names)) < len(names) or "everybody" in names:
-            raise ValueError("a name stands there twice, or is everybody")
-        return {name: key for name, _, key in pairs}
+        pairs = [tuple(part.strip() for part in pair.split(":", 1)) for pair in value.split(",") if pair.strip()]
+        for number, pair in enumerate(pairs, 1):
+            _check_pair(number, pair)
+        for what, listed in (("name", [pair[0] for pair in pairs]), ("key", [pair[1] for pair in pairs])):
+            if again := [number for number, each in enumerate(listed, 1) if each in listed[: number - 1]]:
+                raise ValueError(f"pair {again[0]} has the {what} of an earlier pair; every caller needs a {what} of its own")
+        return {name: key for name, key in pairs}  # noqa: C416
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_broker(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected an address that begins with redis://, rediss:// or unix://, such as redis://localhost:6379/0")
+        return value
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _known_store(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and value.split("://")[0] not in fsspec.available_protocols():
+            raise ValueError("expected a folder, or an address of a kind that fsspec knows, such as s3://bucket/prefix")
+        return value
 
     @field_validator("webhook_secret")
     @classmethod
@@ -123,10 +141,35 @@ class Settings(BaseSettings):
 
     @property
     def celery_url(self) -> str:
-        """The broker's address in the spelling of Celery."""
-        return re.sub(r"^unix://", "redis+socket://", self.broker_url)
+        """The broker's address in the spelling of Celery, which would not look at a server's certificate unless told to."""
+        url = self.broker_url
+        if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
+            url += ("&" if "?" in url else "?") + "ssl_cert_reqs=required"
+        return re.sub(r"^unix://", "redis+socket://", url)
 
     @property
     def store_url(self) -> str:
         """The artifact store's address."""
         return self.artifacts_url or str(self.data / "artifacts")
+
+
+def read_settings(**given: object) -> Settings:
+    """The settings of the environment, those `given` first; SystemExit 2 with a sentence for each that cannot be."""
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_context=False, include_input=False):
+            name = PREFIX + "_".join(str(part) for part in each["loc"]).upper()
+            print(f"{name}: {each['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+        sys.exit(_EXIT_USAGE)
+
+
+def _check_pair(number: int, pair: tuple[str, ...]) -> None:
+    if len(pair) != 2 or not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", pair[0]):
+        raise ValueError(f"pair {number} is no name:key; expected name:key,name:key with names of letters, digits, _ and -")
+    if pair[0] == "everybody":
+        raise ValueError(f"pair {number} has the name everybody, which stands for callers without a key; choose another")
+    if not re.fullmatch(r"[!-~]{16,}", pair[1]):
+        raise ValueError(
+            f"pair {number} has a key of {len(pair[1])} characters; expected 16 or more, letters, digits and signs of ASCII alone"
+        )

@@ -17,13 +17,14 @@ _log = logging.getLogger(__name__)
 END = "end"
 
 
-class Happenings:
+class JobSignals:
     """Wait for jobs' events. Whoever waits looks at the record afterwards: a message may be missed, a record not."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._waiting: dict[str, set[tuple[asyncio.Event, bool]]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
+        self.ending = False
 
     def start(self) -> None:
         """Begin to listen."""
@@ -36,10 +37,19 @@ class Happenings:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def end(self) -> None:
+        """The service ends: wake all who wait, and let nobody wait any more."""
+        self.ending = True
+        for waiters in self._waiting.values():
+            for event, _ in waiters:
+                event.set()
+
     @contextlib.contextmanager
-    def of(self, job_id: str, *, only_end: bool = False) -> Iterator[asyncio.Event]:
+    def subscribe(self, job_id: str, *, only_end: bool = False) -> Iterator[asyncio.Event]:
         """An event that is set when something happens to the job, or the end does, or when it is worth another look."""
         waiter = (asyncio.Event(), only_end)
+        if self.ending:
+            waiter[0].set()
         self._waiting[job_id].add(waiter)
         try:
             yield waiter[0]

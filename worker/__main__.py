@@ -7,7 +7,7 @@ import socket
 
 from service import lifeline, logs
 from service.queue import QUEUES
-from service.settings import Settings
+from service.settings import read_settings
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     os.environ["SDFSRN_WORKER_QUEUE"] = arguments.queue
     # who holds a claim: process ids come again, in a container even the same one
     os.environ["SDFSRN_WORKER_NAME"] = f"{socket.gethostname()}:{secrets.token_hex(4)}"
-    logs.configure(f"{arguments.queue} worker", Settings().log)
+    logs.configure(f"{arguments.queue} worker", read_settings().log)
 
     from worker.app import app
 

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from sdfsrn.cli.shared import Out, app, bars, console, refused, tell
-from sdfsrn.client import Client, Event, Job, ServiceError
+from sdfsrn.client import Client, Event, Job, ServiceError, cause
 from sdfsrn.config import ReconstructionConfig, SyntheticData, View, ring
 
 Url = Annotated[str, typer.Option(envvar="SDFSRN_URL", help="address of the service")]
@@ -52,9 +52,9 @@ def reconstruct(
         tell(_reconstruct_here(checkpoint, image, mask, out, views, fields), out)
         return
     try:
-        with Client(url, key) as client:
+        with _client(url, key) as client:
             job = _fetched(client, client.reconstruct(image, mask, views=views, model=model, **fields), out)
-    except ServiceError as error:
+    except (ServiceError, OSError) as error:
         raise refused(error) from error
     tell(job.metrics, out)
 
@@ -84,7 +84,7 @@ def demo(url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("o
     _draw_demo_picture(picture)
     console.print(f"input:       [bold]{escape(str(picture))}[/], a box that the model never saw", soft_wrap=True)
     try:
-        with Client(url, key) as client:
+        with _client(url, key) as client:
             job = client.reconstruct(
                 picture,
                 views=[{"azimuth_deg": 30 + 60 * i, "elevation_deg": 20} for i in range(6)],
@@ -92,7 +92,7 @@ def demo(url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("o
                 frame="input",
             )
             job = _fetched(client, job, out)
-    except ServiceError as error:
+    except (ServiceError, OSError) as error:
         raise refused(error) from error
     tell(job.metrics, out)
     console.print("next:        make up keeps the service running; docs/guide.md goes on from there")
@@ -109,52 +109,94 @@ def submit(
     key: Key = None,
 ) -> None:
     """Send a picture, a data set or a training, print the job's id and come back at once."""
-    if (file is None) == (training is None):
-        raise refused(ValueError("give either a file or --training JSON"))
     try:
-        with Client(url, key) as client:
+        body = _training(training)
+        if (file is None) == (body is None):
+            raise ValueError("give either a file or --training JSON")
+        fields = _fields(field or [])
+        if fields and (file is None or _is_archive(file)):
+            raise ValueError("--field is for pictures alone; a training has its fields in its JSON, a data set has none")
+        with _client(url, key) as client:
             if file is None:
-                job = client.train(**json.loads(training or "{}"))
-            elif file.suffix.lower() == ".zip":
+                job = client.train(**(body or {}))
+            elif _is_archive(file):
                 job = client.upload_dataset(file)
             else:
-                fields: dict[str, Any] = dict(pair.split("=", 1) for pair in field or [])
                 job = client.reconstruct(file, **fields)
-    except (ServiceError, ValueError, TypeError) as error:
+    except (ServiceError, OSError, ValueError) as error:
         raise refused(error) from error
     typer.echo(job.id)
 
 
+def _training(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--training is no JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ValueError("--training must be a JSON object; {} is the published recipe")
+    return body
+
+
+def _fields(pairs: list[str]) -> dict[str, Any]:
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise ValueError(f"--field {wrong[0]}: expected name=value, such as size=128")
+    fields = dict(pair.split("=", 1) for pair in pairs)
+    if files := {"image", "mask", "idempotency_key"} & set(fields):
+        raise ValueError(f"--field {min(files)}: this is no field of the form")
+    return fields
+
+
+def _is_archive(file: Path) -> bool:
+    return file.suffix.lower() == ".zip"
+
+
+def _client(url: str, key: str | None) -> Client:
+    """A client that does not keep a person waiting for long."""
+    return Client(url, key, patience_s=30)
+
+
 @app.command()
 def watch(job_id: JobId, url: Url = "http://127.0.0.1:8000", key: Key = None) -> None:
-    """Follow a job until it has ended; the exit code is 0 if it succeeded."""
+    """Follow a job until it has ended. The exit code is 0 if it succeeded, and 1 if not."""
     try:
-        with Client(url, key) as client:
-            _succeeded(_watched(client, job_id))
+        with _client(url, key) as client:
+            _succeeded(_watched(client, _found(client, job_id, url)))
     except ServiceError as error:
         raise refused(error) from error
 
 
 @app.command()
 def fetch(job_id: JobId, url: Url = "http://127.0.0.1:8000", key: Key = None, out: Out = Path("out")) -> None:
-    """Write everything that a job made into a folder."""
+    """Write everything that a job made into a folder. The exit code is 1 if it has made nothing."""
     try:
-        with Client(url, key) as client:
-            for path in client.fetch(job_id, out):
-                console.print(str(path))
-    except ServiceError as error:
+        with _client(url, key) as client:
+            for path in client.fetch(_found(client, job_id, url).id, out):
+                console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    except (ServiceError, OSError) as error:
         raise refused(error) from error
 
 
+def _found(client: Client, job_id: str, url: str) -> Job:
+    try:
+        return client.job(job_id)
+    except ServiceError as error:
+        if error.status == 404:
+            raise ServiceError(f"there is no job {job_id} at {url}, or it is not yours", 404) from error
+        raise
+
+
 def _fetched(client: Client, job: Job, out: Path) -> Job:
-    ended = _succeeded(_watched(client, job.id))
+    ended = _succeeded(_watched(client, job))
     client.fetch(job.id, out)
     return ended
 
 
-def _watched(client: Client, job_id: str) -> Job:
+def _watched(client: Client, job: Job) -> Job:
     with bars() as shown:
-        bar = shown.add_task("queued", total=1.0)
+        bar = shown.add_task(job.status, total=1.0)
 
         def show(event: Event) -> None:
             if event.kind == "progress":
@@ -162,12 +204,12 @@ def _watched(client: Client, job_id: str) -> Job:
             elif event.kind == "status":
                 shown.update(bar, description=event.data["status"], completed=1.0 if event.data["status"] == "succeeded" else None)
 
-        return client.wait(job_id, show)
+        return client.wait(job.id, show)
 
 
 def _succeeded(job: Job) -> Job:
     if job.status != "succeeded":
-        raise ServiceError(f"job {job.id} {job.status}: {(job.error or {}).get('detail', 'no reason given')}")
+        raise ServiceError(f"job {job.id} {cause(job)}")
     return job
 
 

@@ -25,8 +25,8 @@ Out = Annotated[Path, typer.Option(help="folder for what comes out")]
 
 
 def refused(error: Exception) -> typer.Exit:
-    """Say in one line what was wrong, and end with code 1."""
-    console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+    """Say what was wrong, where results are not looked for, and end with code 1."""
+    Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(1)
 
 

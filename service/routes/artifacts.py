@@ -1,6 +1,7 @@
 """What jobs made: lists, single files with ranges and digests, everything as one zip."""
 
 import base64
+import hashlib
 import itertools
 import re
 import zipfile
@@ -30,7 +31,7 @@ _PLAIN_DATE = (1980, 1, 1, 0, 0, 0)  # a zip cannot be older, and the same files
 
 @router.get("/artifacts", responses=_GONE, summary="List what a job made")
 def list_artifacts(job_id: str, context: ContextOf, caller: CallerOf) -> list[Artifact]:
-    """Empty until the job has succeeded."""
+    """An empty list until the job has succeeded."""
     return [
         Artifact(
             **{name: file[name] for name in ("name", "kind", "media_type", "bytes", "sha256", "view")},
@@ -57,39 +58,48 @@ def get_artifact(
     name: str,
     context: ContextOf,
     caller: CallerOf,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[list[str] | None, Header()] = None,
     wanted: Annotated[str | None, Header(alias="range")] = None,
     if_range: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The bytes, or one range of them; the ETag is the SHA-256."""
-    file = next((file for file in _kept(context, caller, job_id).files if file["name"] == name), None)
+    job = _kept(context, caller, job_id)
+    file = next((file for file in job.files if file["name"] == name), None)
     if file is None:
-        raise Problem(404, "the job has no such artifact")
+        raise Problem(404, "the job has no such artifact" if job.ended else f"the job is {job.status}, it has no artifacts yet")
     etag, size = f'"{file["sha256"]}"', int(file["bytes"])
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
-        "Repr-Digest": _digest(file),
+        "Repr-Digest": _digest(bytes.fromhex(file["sha256"])),
     }
-    if if_none_match and (if_none_match.strip() == "*" or etag in if_none_match):
+    if _names(if_none_match, file["sha256"]):
         return Response(status_code=304, headers=headers)
     part = _range(wanted, size) if if_range is None or if_range.strip() == etag else None
     start, end = part or (0, size)
     headers["Content-Length"] = str(end - start)
     if part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        headers["Content-Digest"] = _digest_of(_begun(lambda: context.artifacts.chunks(file["key"], start, end)))
     else:
-        headers["Content-Digest"] = _digest(file)
+        headers["Content-Digest"] = headers["Repr-Digest"]
     content = _begun(lambda: context.artifacts.chunks(file["key"], start, end))
     return StreamingResponse(content, 206 if part else 200, headers, media_type=file["media_type"])
 
 
-@router.get("/archive", response_class=Response, summary="Fetch everything as one zip", responses={**_GONE, 200: _BINARY})
+@router.get(
+    "/archive",
+    response_class=Response,
+    summary="Fetch everything as one zip",
+    responses={**_GONE, 200: _BINARY, 409: {"model": ProblemDocument, "description": "the job has made nothing, or nothing yet"}},
+)
 def get_archive(job_id: str, context: ContextOf, caller: CallerOf) -> Response:
     """A zip without compression (pictures are compressed already), made while it is sent."""
     job = _kept(context, caller, job_id)
+    if not job.files:
+        raise Problem(409, _nothing_of(job), headers={} if job.ended else {"Retry-After": "1"})
     headers = {"Content-Disposition": f'attachment; filename="{job_id}.zip"', "X-Content-Type-Options": "nosniff"}
     return StreamingResponse(_begun(lambda: _zip(context.artifacts, job)), headers=headers, media_type="application/zip")
 
@@ -101,9 +111,29 @@ def _kept(context: Context, caller: str, job_id: str) -> Job:
     return job
 
 
-def _digest(file: dict[str, Any]) -> str:
+def _nothing_of(job: Job) -> str:
+    if not job.ended:
+        return f"the job is {job.status}, it has no artifacts yet; ask again when it has succeeded"
+    reason = (job.error or {}).get("detail")
+    return f"the job {job.status}, it has no artifacts" + (f": {reason}" if reason else "")
+
+
+def _names(tags: list[str] | None, sha256: str) -> bool:
+    """Whether an If-None-Match names a file, by weak comparison: W/"x" is "x" (RFC 9110, 8.8.3.2 and 13.1.2)."""
+    listed = ",".join(tags or ())
+    return listed.strip() == "*" or sha256 in re.findall(r'"([^"]*)"', listed)
+
+
+def _digest(sha256: bytes) -> str:
     """RFC 9530."""
-    return f"sha-256=:{base64.b64encode(bytes.fromhex(file['sha256'])).decode()}:"
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
+
+
+def _digest_of(chunks: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return _digest(digest.digest())
 
 
 def _range(wanted: str | None, size: int) -> tuple[int, int] | None:

@@ -59,7 +59,7 @@ async def job_events(
 
 
 async def _stream(context: Context, job_id: str, after: str) -> AsyncIterator[bytes]:
-    with context.happenings.of(job_id) as happened:
+    with context.signals.subscribe(job_id) as happened:
         while True:
             happened.clear()
             # the record first: of a job that had ended before, all events are there to be read
@@ -73,6 +73,8 @@ async def _stream(context: Context, job_id: str, after: str) -> AsyncIterator[by
                 # removed, or its events are kept no more: there is nothing left to wait for
                 yield format_sse_event(data_str=json.dumps({"status": job.status if job else "deleted"}), event=END, id=after)
                 return
+            if context.signals.ending:
+                return  # without an `end`: the client asks again, from its last event on, and another process answers
             try:
                 await asyncio.wait_for(happened.wait(), KEEP_ALIVE_S)
             except TimeoutError:

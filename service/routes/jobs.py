@@ -1,5 +1,6 @@
 """Jobs: look at them, cancel, pause and resume them, remove them."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,14 +17,18 @@ from service.schemas import JobEnvelope, JobPage, ProblemDocument
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?)(?:[Zz]|[+-]\d\d:\d\d| (\d\d:\d\d))")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _no_number(value: object) -> object:
-    """pydantic would take a number for seconds since 1970."""
-    if isinstance(value, str) and "T" not in value.upper():
-        raise ValueError("must be a date and a time, like 2026-01-31T12:00:00Z")
-    return value
+def _timestamp(value: object) -> object:
+    """RFC 3339 alone, though pydantic knows more; a `+` that was not percent-encoded arrives as a space."""
+    if not isinstance(value, str):
+        return value
+    found = _RFC_3339.fullmatch(value)
+    if not found:
+        raise ValueError("must be a date and a time with its offset from UTC, like 2026-01-31T12:00:00Z")
+    return f"{found[1]}+{found[2]}" if found[2] else value
 
 
 _CONFLICT = {**NOT_FOUND, 409: {"model": ProblemDocument}}
@@ -37,7 +42,7 @@ def list_jobs(
     status: Status | None = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
     created_after: Annotated[
-        Annotated[AwareDatetime, BeforeValidator(_no_number)] | None, Query(description="RFC 3339 with its offset from UTC")
+        Annotated[AwareDatetime, BeforeValidator(_timestamp)] | None, Query(description="RFC 3339 with its offset from UTC")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,

@@ -120,7 +120,7 @@ def _conflict() -> Problem:
 async def _answer(context: Context, request: Request, job_id: str, queue: str | None = None) -> Response:
     """The job's envelope, at its end if that was preferred; a worker of its `queue` is woken, if it is new."""
     wait_s = _preferred_wait_s(request)
-    with context.happenings.of(job_id, only_end=True) as ended:
+    with context.signals.subscribe(job_id, only_end=True) as ended:
         wake = BackgroundTask(context.queue.wake, queue, job_id) if queue else None
         if wake and wait_s:
             await wake()

@@ -40,12 +40,14 @@ def scenario(stack: Stack, client: httpx.Client, scale: int) -> None:
         stack.compose(*up)
         checks.wait_until(lambda: checks.ready(client), 180, "the service is ready")
         checks.wait_until(lambda: all(stack.health(name) == "healthy" for name in checks.SERVICES), 60, "all are healthy")
-    with step("no root, read-only, no capabilities, no torch in the API, loopback only, durable broker"):
+    with step("no root, read-only, no capabilities, limits, no torch in the API, loopback only, durable and guarded broker"):
         for service in checks.SERVICES:
             checks.hardened(stack, service)
+            checks.bounded(stack, service)
         checks.without_torch(stack)
         checks.published_on_loopback_only(stack)
         checks.durable_broker(stack)
+        checks.guarded_broker(stack)
         client.get("/static/swagger-ui-bundle.js").raise_for_status()
     with step("reconstruct an image: six silhouettes and a mesh"):
         picture = checks.reconstruct(client, outputs='["silhouettes", "mesh"]')

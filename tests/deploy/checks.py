@@ -30,11 +30,12 @@ def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> Non
 
 
 def ready(client: httpx.Client) -> bool:
-    """Whether the service says that it can work."""
+    """Whether broker and storage are there, and the keeper and workers that work is left to."""
     try:
-        return client.get("/readyz").status_code == 200
+        answer = client.get("/readyz")
     except httpx.TransportError:
         return False
+    return answer.status_code == 200 and set(answer.json().values()) == {"ok"}
 
 
 def hardened(stack: Stack, service: str) -> None:
@@ -72,6 +73,19 @@ def durable_broker(stack: Stack) -> None:
         "print(*(r.config_get(n)[n] for n in ('appendonly', 'appendfsync', 'maxmemory-policy')))"
     )
     assert stack.inside("api", "python", "-c", ask) == "yes always noeviction"
+
+
+def guarded_broker(stack: Stack) -> None:
+    """Nobody without the password is served."""
+    ask = "import redis; redis.Redis('valkey').ping()"
+    said = stack.inside("worker-training", "python", "-c", ask, check=False)
+    assert "AuthenticationError" in said, f"the broker asks for no password: {said}"
+
+
+def bounded(stack: Stack, service: str) -> None:
+    """A container has limits of memory and of processes."""
+    memory, processes = stack.limits(service)
+    assert 0 < memory <= 16 << 30 and 0 < processes <= 1024, f"{service}: {memory} bytes, {processes} processes"
 
 
 def shaded_disc(side: int = 128) -> bytes:

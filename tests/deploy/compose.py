@@ -85,6 +85,12 @@ class Stack:
         state = "{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}"
         return docker("inspect", "--format", state, self.compose("ps", "-q", service).split()[-1])
 
+    def limits(self, service: str) -> tuple[int, int]:
+        """Bytes of memory and number of processes that a container may have; 0 or less where there is no limit."""
+        limits = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"
+        memory, processes = docker("inspect", "--format", limits, self.compose("ps", "-q", service).split()[-1]).split()
+        return int(memory), int(processes)
+
     def leftovers(self) -> list[str]:
         """Containers, networks and volumes that still bear the project's name."""
         label = f"label=com.docker.compose.project={self._project}"

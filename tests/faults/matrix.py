@@ -219,7 +219,7 @@ def broker_gone(harmed: Field) -> float:
     broker.send_signal(signal.SIGSTOP)
     time.sleep(30)
     broker.send_signal(signal.SIGCONT)
-    return harmed.until(lambda: harmed.stack.client.get("/readyz").status_code == 200)
+    return harmed.until(lambda: set(harmed.stack.client.get("/readyz").json().values()) == {"ok"})
 
 
 def worker_stopped(harmed: Field) -> float:

@@ -208,12 +208,27 @@ def test_ranges_digests_and_tags(stack: Stack, finished: dict[str, Any]) -> None
         answer = stack.client.get(address, headers={"Range": asked})
         assert (answer.status_code, answer.content) == (206, part), asked
         assert answer.headers["content-range"].endswith(f"/{size}")
+        digest = base64.b64encode(hashlib.sha256(part).digest()).decode()
+        assert answer.headers["content-digest"] == f"sha-256=:{digest}:", "of what was sent (RFC 9530, 2)"
+        assert answer.headers["repr-digest"] == whole.headers["repr-digest"], "of the whole (RFC 9530, 3)"
     for ignored in ("bytes=0-1,4-5", "bytes=9-1", "lines=1-2", "bytes=-"):
         assert stack.client.get(address, headers={"Range": ignored}).content == data, ignored
     beyond = stack.client.get(address, headers={"Range": f"bytes={size}-"})
     assert beyond.status_code == 416 and beyond.headers["content-range"] == f"bytes */{size}"
     assert stack.client.get(address, headers={"Range": "bytes=0-1", "If-Range": '"other"'}).status_code == 200
-    assert stack.client.get(address, headers={"If-None-Match": tag}).status_code == 304
+    for known in (tag, f"W/{tag}", f'"x", {tag}', f'W/"x",W/{tag} ,"y"', "*"):
+        answer = stack.client.get(address, headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag), known
+    assert stack.client.get(address, headers=[("If-None-Match", '"x"'), ("If-None-Match", tag)]).status_code == 304
+    for unknown in ('"x"', f'"{tag[1:9]}"', tag.strip('"'), 'W/"*"'):
+        assert stack.client.get(address, headers={"If-None-Match": unknown}).status_code == 200, unknown
+    for asked in ({}, {"Range": "bytes=0-9"}):
+        head = stack.client.head(address, headers=asked)
+        assert (head.status_code, head.content) == (200, b""), "Range is for GET (RFC 9110, 14.2)"
+        for name in ("etag", "content-length", "content-type", "content-digest", "repr-digest", "accept-ranges"):
+            assert head.headers[name] == whole.headers[name]
+    assert stack.client.head(finished["links"]["archive"]).headers["content-type"] == "application/zip"
+    assert stack.client.head(finished["links"]["events"]).status_code == 200
 
 
 def test_the_archive_holds_every_artifact_byte_for_byte(stack: Stack, finished: dict[str, Any]) -> None:
