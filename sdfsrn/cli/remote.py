@@ -99,6 +99,7 @@ def submit(
     ] = None,
     training: Annotated[str | None, typer.Option(help="or a training: its JSON, {} is the published recipe")] = None,
     field: Annotated[list[str] | None, typer.Option(help="name=value, as in the HTTP contract; repeat for several")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="of a zip, leave out and name what cannot be used")] = False,
     url: Url = "http://127.0.0.1:8000",
     key: Key = None,
 ) -> None:
@@ -107,12 +108,12 @@ def submit(
         raise refused(ValueError("give either a file or --training JSON"))
     try:
         with Client(url, key) as client:
+            fields: dict[str, Any] = dict(pair.split("=", 1) for pair in field or [])
             if file is None:
                 job = client.train(**json.loads(training or "{}"))
             elif file.suffix.lower() == ".zip":
-                job = client.upload_dataset(file)
+                job = client.upload_dataset(file, **fields | ({"skip_bad": True} if skip_bad else {}))
             else:
-                fields: dict[str, Any] = dict(pair.split("=", 1) for pair in field or [])
                 job = client.reconstruct(file, **fields)
     except (ServiceError, ValueError, TypeError) as error:
         raise refused(error) from error

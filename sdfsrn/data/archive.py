@@ -37,6 +37,7 @@ class BadDataset(ValueError):
 
     def __init__(self, files: dict[str, str], advice: str = "", *, too_large: bool = False) -> None:
         self.files = dict(list(files.items())[:MAX_REPORTED])
+        self.advice = advice
         self.too_large = too_large
         first, reason = next(iter(files.items()))
         more = f"; {len(files) - 1} more files are bad" if len(files) > 1 else ""

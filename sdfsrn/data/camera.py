@@ -88,12 +88,11 @@ def check_centre(matrix: Matrix, width: int, height: int) -> None:
     x, y = float(matrix[0, 2]), float(matrix[1, 2])
     across, down = 2 * x / width, 2 * y / height
     low, high = _NEAR_MIDDLE
-    if not (low <= across <= high and low <= down <= high):
-        if across > 0 and abs(down / across - 1) < _ALIKE:
-            raise ValueError(
-                f"the centre of projection ({x:g}, {y:g}) is the middle of a picture of {2 * x:.0f} x {2 * y:.0f} pixels, this one "
-                f"has {width} x {height}: give the focal lengths and the centre of this size, or w and h beside them"
-            )
+    if not low <= across <= high and across > 0 and abs(down / across - 1) < _ALIKE:
+        raise ValueError(
+            f"the centre of projection ({x:g}, {y:g}) is the middle of a picture of {2 * x:.0f} x {2 * y:.0f} pixels, this one "
+            f"has {width} x {height}: give the focal lengths and the centre of this size, or w and h beside them"
+        )
     if abs(across - 1) > _ALIKE and abs(2 * x / height - 1) < _ALIKE / 4 and abs(2 * y / width - 1) < _ALIKE / 4:
         raise ValueError(
             f"the centre of projection ({x:g}, {y:g}) is that of a picture of {height} x {width} pixels, this one has "

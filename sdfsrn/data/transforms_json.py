@@ -3,7 +3,7 @@
 They share `frames`, each with `file_path` and `transform_matrix` (camera to world, OpenGL axes, z up). They differ in how they say
 the focal length: `camera_angle_x` (NeRF, radians), `fl_x` and `fl_y` (pixels), `x_fov` and `y_fov` (instant-ngp, degrees). Any of
 it may stand at the root or in a frame; a frame's own goes before the root's, whichever way either is said. The poses are taken as
-they stand: `applied_transform`, `applied_scale`, `offset`, `scale` and `aabb_scale` say where they came from, or what a viewer does.
+they stand: `applied_transform`, `applied_scale`, `offset`, `scale` and `aabb_scale` say where they came from, or how to view them.
 """
 
 import json
@@ -152,7 +152,7 @@ def _check_shape(full_width: float, full_height: float, width: int, height: int)
     if abs(full_width / full_height / (width / height) - 1) <= _SAME_SHAPE + 1 / min(width, height):
         return
     is_turned = abs(full_width / full_height * (width / height) - 1) < _SAME_SHAPE
-    advice = "was it turned by a quarter? Save it upright, as w and h are" if is_turned else "give w, h, focal lengths and centre of it"
+    advice = "was it turned by a quarter? Save it upright, as w and h are" if is_turned else "give them for pictures of its shape"
     raise ValueError(
         f"w and h are {full_width:g} x {full_height:g}, the picture has {width} x {height} pixels: {advice}"
     )
