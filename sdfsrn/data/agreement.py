@@ -1,7 +1,7 @@
 """Whether the views of one object agree: some region of space must lie inside all of its masks.
 
-That region is the visual hull (Laurentini 1994). It is found on a coarse grid and on the safe side: masks are widened by a pixel
-or two, and a cell counts as inside where any of it may be. Seen through a view's camera the hull explains a part of its mask, the
+That region is the visual hull (Laurentini 1994). It is found on a coarse grid and on the safe side: masks are widened by a
+pixel, and a cell counts as inside where any of it may be. Seen through a view's camera the hull explains a part of its mask, the
 view's share: near 1 where cameras and pictures were understood, low where they were not.
 """
 
@@ -20,10 +20,11 @@ from sdfsrn.data.transforms_json import Z_UP_TO_Y_UP
 GRID = 32  # cells along each side of the grid
 SIDE = 64  # pixels of the longer side of a mask, cut out around the object
 VIEWS = 200  # of an object, evenly picked, make its hull; all are compared with it
-LOW = 0.9  # a view whose mask is explained less than that is named
+LOW = 0.95  # a view whose mask is explained less than that is named
 LEAST = 0.25  # mean share below which nothing is explained
 _MARGIN = 4  # pixels around the object in the mask cut out
-_WIDENED = 1.5  # pixels by which a mask is widened
+_WIDENED = 1.0  # pixels by which a mask is widened
+_ROUNDING = 0.5  # pixels by which a cell's place in a picture is rounded at most, along an axis
 _REACH = 1.25  # times the furthest that any mask reaches from the meeting point: half the side of the first grid
 _ROUNDS = 10  # of reweighting, in which rays that miss the others lose weight
 _CLOSE = 0.0027  # of the directions' spread: views within about 6 degrees, which say too little about depth
@@ -110,10 +111,10 @@ def agreement(views: list[Silhouette]) -> Agreement | None:
     points, lonely = _in_all_but_one(some, points, cell)
     hull = points[lonely < 0]
     if not len(hull):
-        return Agreement([0.0] * len(views), None, 0.0, _against(some, views, centre, half))
+        return Agreement([0.0] * len(views), None, 0.0, _against(some, views, (low + high) / 2, (high - low) / 2))
     shares = [_share(view, hull, cell) for view in views]
-    blamed = np.bincount(lonely[lonely >= 0], minlength=len(some)) > len(hull)
-    against = [views.index(view) for view, is_blamed in zip(some, blamed, strict=True) if is_blamed]
+    blame = np.bincount(lonely[lonely >= 0], minlength=len(some))  # cells that one view alone leaves out
+    against = [views.index(view) for view, cells in zip(some, blame, strict=True) if cells > max(len(hull), blame.max() / 2)]
     middle: Matrix = hull.mean(axis=0)
     return Agreement(shares, middle, float(np.linalg.norm(hull - middle, axis=1).max()), against)
 
@@ -198,7 +199,7 @@ def _share(view: Silhouette, hull: Matrix, cell: float) -> float:
     shown[row[within], column[within]] = True
     if not shown.any():
         return 0.0
-    radius = _WIDENED + float(np.median(_radius(view, cell, depth[is_seen])))
+    radius = _ROUNDING + float(np.median(_radius(view, cell, depth[is_seen])))
     return float((ndimage.distance_transform_edt(~shown)[view.mask] <= radius).mean())
 
 

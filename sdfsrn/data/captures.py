@@ -88,7 +88,7 @@ def read_captures(
         check_sizes(archive, skip_bad=skip_bad)
         shots, bad = find_shots(archive)
         if bad and not skip_bad:
-            raise _refused(bad, len(shots))
+            raise _refused(bad, f"{len(shots)} pictures are then looked at" if shots else "")
         objects = _read(archive, shots, bad, skip_bad, progress)
         seen = [each for found in objects.values() for each in found.seen]
         _refuse_what_is_bad(bad, seen, skip_bad)
@@ -119,11 +119,11 @@ def read_captures(
 
 def _refuse_what_is_bad(bad: dict[str, str], left: list[_Seen], skip_bad: bool) -> None:
     if bad and not (skip_bad and left):
-        raise _refused(bad, len(left))
+        raise _refused(bad, f"{len(left)} good pictures remain" if left else "")
 
 
-def _refused(bad: dict[str, str], left: int) -> BadDataset:
-    return BadDataset(bad, f"With skip_bad=true what is bad is left out; {left} good pictures would remain" if left else "")
+def _refused(bad: dict[str, str], left: str) -> BadDataset:
+    return BadDataset(bad, f"With skip_bad=true what is bad is left out; {left}" if left else "")
 
 
 def _read(
@@ -164,8 +164,9 @@ def _compared(subject: str, looks: list[_Look], bad: dict[str, str], skip_bad: b
     if agreed is None:
         return _Object([_Seen(look.shot, look.shot.camera, look.reach) for look in looks], np.zeros(3), None)
     if agreed.centre is None or np.mean(agreed.shares) < LEAST:
-        against = agreed.against or list(range(len(looks)))
-        bad |= dict.fromkeys([looks[i].shot.image for i in against], _disagreement(subject, looks, agreed, against))
+        reading = other_reading([look.silhouette for look in looks])
+        against = agreed.against if agreed.against and not reading else list(range(len(looks)))
+        bad |= dict.fromkeys([looks[i].shot.image for i in against], _disagreement(subject, looks, agreed, against, reading))
         left = [look for i, look in enumerate(looks) if i not in set(against)]
         return _compared(subject, left, bad, skip_bad) if skip_bad else None
     is_beside = float(np.linalg.norm(agreed.centre)) > agreed.radius
@@ -177,7 +178,7 @@ def _compared(subject: str, looks: list[_Look], bad: dict[str, str], skip_bad: b
     return _Object(moved, agreed.centre, agreed)
 
 
-def _disagreement(subject: str, looks: list[_Look], agreed: Agreement, against: list[int]) -> str:
+def _disagreement(subject: str, looks: list[_Look], agreed: Agreement, against: list[int], reading: str | None) -> str:
     """What was seen, and what may be wrong."""
     if len(against) < len(looks):
         return (
@@ -187,7 +188,6 @@ def _disagreement(subject: str, looks: list[_Look], agreed: Agreement, against: 
     seen = "no region of space lies inside all masks" if agreed.centre is None else (
         f"the region inside all masks explains {np.mean(agreed.shares):.0%} of them"
     )
-    reading = other_reading([look.silhouette for look in looks])
     hint = (
         f"they agree if the poses are read {reading}, so convert them; expected are camera-to-world matrices in OpenGL axes "
         "(x right, y up, looking along -z)"
