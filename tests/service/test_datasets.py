@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sdfsrn.config import SyntheticData
 from sdfsrn.client import Client
+from sdfsrn.config import SyntheticData
 from sdfsrn.data.synthetic import make_views
 from tests.conftest import SMALL_TRAINING, Stack
 from tests.sdfsrn.data.scene import CAMERAS, nerf, rgba, silhouette
