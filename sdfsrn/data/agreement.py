@@ -100,7 +100,7 @@ def agreement(views: list[Silhouette]) -> Agreement | None:
     some = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, min(len(views), VIEWS)).round().astype(int))]
     places, directions = _rays(some)
     centre, spread = meeting_point(places, directions)
-    half = np.full(3, _REACH * max(view.reach(centre) for view in some))
+    half = np.full(3, max(1e-9, _REACH * max(view.reach(centre) for view in some)))
     points, cell = _grid(centre, half)
     points, lonely = _in_all_but_one(some, points, cell)
     hull = points[lonely < 0]

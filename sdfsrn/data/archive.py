@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -25,7 +26,7 @@ _END = struct.Struct("<4s4H2LH")  # the record at a zip's end (APPNOTE.TXT 4.3.1
 _ZIP64_END = struct.Struct("<4sQ2H2L4Q")  # the one with 64-bit numbers, which goes before it (4.3.14)
 _ZIP64_LOCATOR_BYTES = 20  # between the two (4.3.15)
 _IS_UTF8 = 0x800  # the flag of a name that is UTF-8 (appendix D)
-_NAMES_WITHOUT_FLAG = ("utf-8", "gb18030", "cp932", "cp1252")  # as macOS, and Windows in China, Japan and Europe write them
+_OTHER_ENCODINGS = ("gb18030", "cp932", "cp1252")  # of names without it, as Windows writes them in China, Japan and Europe
 _HIDDEN = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -134,7 +135,8 @@ class Archive:
 
     def _directory(self, file: BinaryIO) -> _Directory:
         """What the record at the end says, by the numbers that Python's zipfile will go by."""
-        size = file.seek(0, 2)
+        file.seek(0, 2)
+        size = file.tell()
         start = max(0, size - _ZIP64_END.size - _ZIP64_LOCATOR_BYTES - _END.size - 65_535)
         file.seek(start)
         tail = file.read()
@@ -204,17 +206,19 @@ def _path(member: zipfile.ZipInfo) -> str:
 
 
 def _spellings(member: zipfile.ZipInfo) -> Iterator[str]:
-    """A name as each way of writing it reads it, the likeliest first; zipfile takes code page 437 unless a flag says UTF-8."""
-    if not member.flag_bits & _IS_UTF8 and not member.filename.isascii():
-        written = member.filename.encode("cp437")
-        for encoding in _NAMES_WITHOUT_FLAG:
-            try:
-                yield written.decode(encoding)
-            except UnicodeDecodeError:
-                continue
-            if encoding == "utf-8":
-                return  # text of another encoding is hardly ever UTF-8 as well
-    yield member.filename
+    """A name as each way of writing it reads it, the one to show first; zipfile takes code page 437 unless a flag says UTF-8."""
+    if member.flag_bits & _IS_UTF8 or member.filename.isascii():
+        yield member.filename
+        return
+    written = member.filename.encode("cp437")
+    try:
+        yield written.decode()  # text of another encoding is hardly ever UTF-8 as well
+        return
+    except UnicodeDecodeError:
+        yield member.filename
+    for encoding in _OTHER_ENCODINGS:
+        with suppress(UnicodeDecodeError):
+            yield written.decode(encoding)
 
 
 def _is_hidden(path: str) -> bool:

@@ -134,9 +134,10 @@ def _beside(folders: list[str], name: str) -> Iterator[str]:
 def _npz_shots(archive: Archive, file: str, bad: dict[str, str]) -> list[Shot]:
     folder = PurePosixPath(file).parent
     cameras = read_cameras_npz(archive.read(file))
-    images, masks = _pictures(archive, folder / "image"), _pictures(archive, folder / "mask")
+    images = _pictures(archive, folder / "image") or _pictures(archive, folder / "images")
+    masks = _pictures(archive, folder / "mask") or _pictures(archive, folder / "masks")
     if not images:
-        raise ValueError("there are no pictures in the folder image/ beside it")
+        raise ValueError("there are no pictures in the folder image/ or images/ beside it")
     shots = []
     for image, mask, number in zip(images, _masks(images, masks), _numbers(images, cameras), strict=True):
         if masks and mask is None:

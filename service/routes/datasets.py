@@ -168,6 +168,7 @@ def _check(archive: BinaryIO, *, skip_bad: bool) -> None:
     except BadDataset as error:
         errors = [{"field": name, "message": reason} for name, reason in error.files.items()]
         raise Problem(413 if error.too_large else 422, str(error), errors=errors) from None
+    archive.seek(0)
 
 
 def _digest(archive: BinaryIO) -> str:
