@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
@@ -138,7 +138,7 @@ async def _received(request: Request) -> AsyncIterator[BinaryIO]:
             parts = form.multi_items()
             if len(parts) != 1 or not isinstance(parts[0][1], UploadFile):
                 raise Problem(422, "send one file, the zip, and nothing beside it", field="archive")
-            yield cast(BinaryIO, parts[0][1].file)
+            yield parts[0][1].file
     elif kind in ZIP_TYPES:
         async with received_body(request) as archive:
             yield archive
