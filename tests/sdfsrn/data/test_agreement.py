@@ -72,7 +72,7 @@ def test_skip_bad_leaves_out_and_names_what_cannot_be_used(tmp_path: Path) -> No
     document["frames"][5]["transform_matrix"] = [[float("nan")] * 4] * 4
     files["transforms.json"] = json.dumps(document).encode()
     files["images/0002.png"] = rgba(np.zeros_like(masks[2]))
-    files["images/0003.png"] = rgba(np.roll(masks[3], 30, axis=1))
+    files["images/0003.png"] = rgba(np.roll(masks[3], 40, axis=1))
     files["images/0004.png"] = b"damaged"
     bad = {"images/0001.png", "images/missing.png", "images/0005.png", "images/0002.png", "images/0003.png", "images/0004.png"}
     with pytest.raises(BadDataset, match="With skip_bad=true") as caught:
