@@ -119,9 +119,13 @@ class Client:
         """Submit a training; `body` is that of `POST /v1/trainings`."""
         return _job(self._ask("POST", "/v1/trainings", json=body, headers=_idempotency(idempotency_key)))
 
-    def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None) -> Job:
-        """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's."""
-        return _job(self._ask("POST", "/v1/datasets", archive, headers=_ZIP | _idempotency(idempotency_key)))
+    def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None, **options: Any) -> Job:
+        """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's.
+
+        `options` are the query parameters of `POST /v1/datasets`: `skip_bad`, `name`, `metadata`, `webhook_url`.
+        """
+        headers = _ZIP | _idempotency(idempotency_key)
+        return _job(self._ask("POST", "/v1/datasets", archive, headers=headers, params=_texts(options)))
 
     def job(self, job_id: str) -> Job:
         """Look at a job."""
@@ -245,10 +249,14 @@ class AsyncClient:
         """Submit a training; `body` is that of `POST /v1/trainings`."""
         return _job(await self._ask("POST", "/v1/trainings", json=body, headers=_idempotency(idempotency_key)))
 
-    async def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None) -> Job:
-        """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's."""
+    async def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None, **options: Any) -> Job:
+        """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's.
+
+        `options` are the query parameters of `POST /v1/datasets`: `skip_bad`, `name`, `metadata`, `webhook_url`.
+        """
         size = {"Content-Length": str(archive.stat().st_size)}  # else it would be sent in chunks of unknown number
-        return _job(await self._ask("POST", "/v1/datasets", archive, headers=_ZIP | size | _idempotency(idempotency_key)))
+        headers = _ZIP | size | _idempotency(idempotency_key)
+        return _job(await self._ask("POST", "/v1/datasets", archive, headers=headers, params=_texts(options)))
 
     async def job(self, job_id: str) -> Job:
         """Look at a job."""
@@ -466,8 +474,12 @@ def _picture_form(image: Path, mask: Path | None, fields: dict[str, Any], key: s
     files = {"image": (image.name, image.read_bytes())}
     if mask is not None:
         files["mask"] = (mask.name, mask.read_bytes())
-    form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-    return {"files": files, "data": form, "headers": _idempotency(key)}
+    return {"files": files, "data": _texts(fields), "headers": _idempotency(key)}
+
+
+def _texts(fields: dict[str, Any]) -> dict[str, str]:
+    """Texts as they are, everything else as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
 
 
 def _job(answer: httpx.Response) -> Job:

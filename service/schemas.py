@@ -317,6 +317,18 @@ class Artifact(BaseModel):
     view: ViewAngles | None
 
 
+class DatasetOptions(BaseModel):
+    """What may be said beside the zip, as query parameters."""
+
+    model_config = _CLOSED
+    name: str | None = Field(default=None, min_length=1, max_length=200, description="what people call it")
+    skip_bad: bool = Field(default=False, description="leave out and name what cannot be used; fail only if nothing is left")
+    metadata: str | None = Field(
+        default=None, max_length=2 * _MAX_METADATA_BYTES, description="a JSON object of the caller's own names and values"
+    )
+    webhook_url: WebhookUrl = None
+
+
 class DatasetLinks(BaseModel):
     """Where to see a data set, and the job that checked it."""
 
@@ -329,6 +341,7 @@ class DatasetCard(BaseModel):
     """A data set of one's own; what is counted is known once its job has succeeded."""
 
     id: str
+    name: str | None
     status: Status
     objects: int | None
     pictures: int | None
@@ -336,6 +349,7 @@ class DatasetCard(BaseModel):
     bytes: int | None
     report: dict[str, Any]
     error: dict[str, Any] | None
+    metadata: dict[str, Any]
     created_at: str
     links: DatasetLinks
 
@@ -346,6 +360,7 @@ class DatasetCard(BaseModel):
         sheet = f"/v1/jobs/{job.id}/artifacts/{CONTACT_SHEET}" if CONTACT_SHEET in sizes else None
         return cls(
             id=job.id,
+            name=job.params.get("name"),
             status=job.status,
             objects=job.metrics.get("objects"),
             pictures=job.metrics.get("pictures"),
@@ -353,6 +368,7 @@ class DatasetCard(BaseModel):
             bytes=sizes.get(VIEWS_FILE),
             report=job.metrics,
             error=job.error,
+            metadata=job.metadata,
             created_at=job.created_at,
             links=DatasetLinks(self=f"/v1/datasets/{job.id}", job=f"/v1/jobs/{job.id}", contact_sheet=sheet),
         )

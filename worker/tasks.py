@@ -45,7 +45,7 @@ _artifacts = Artifacts(_settings.store_url)
 _jobs = Jobs(connect(_settings))
 _models: "OrderedDict[str, Reconstructor]" = OrderedDict()
 
-UNUSED_SHOWN = 50
+NAMES_SHOWN = 50
 
 Asked = TypeVar("Asked")
 
@@ -167,15 +167,25 @@ def _synthetic(dataset: dict[str, Any]) -> SyntheticData:
 
 def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
-    archive = folder.with_suffix(".zip")
+    archive = folder.with_name("archive.zip")
     claim.progress("fetching", 0, 1)
     claim.outwait(lambda: _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive))
-    captures = read_captures(archive, claim.progress)
+    captures = read_captures(archive, claim.progress, skip_bad=job.params.get("skip_bad", False))
     save_dataset(captures.views, captures.subjects, folder / VIEWS_FILE)
     contact_sheet(captures.views).save(folder / CONTACT_SHEET)
     (folder / "report.json").write_text(json.dumps(captures.report, indent=1))
-    # the record, which every list reads, holds no more names than people can
-    return {"metrics": captures.report | {"unused": captures.report["unused"][:UNUSED_SHOWN]}, "provenance": _provenance(job)}
+    return {"metrics": _shortened(captures.report), "provenance": _provenance(job)}
+
+
+def _shortened(report: dict[str, Any]) -> dict[str, Any]:
+    """Of a data set's report what its record holds, which every list reads: no more names than people can."""
+    agreement = report["agreement"]
+    objects = {
+        name: found | {"low": dict(list(found["low"].items())[:NAMES_SHOWN])}
+        for name, found in list(agreement["objects"].items())[:NAMES_SHOWN]
+    }
+    short = {name: dict(list(report[name].items())[:NAMES_SHOWN]) for name in ("skipped", "centres") if name in report}
+    return report | short | {"unused": report["unused"][:NAMES_SHOWN], "agreement": agreement | {"objects": objects}}
 
 
 def _publication(claim: Claim, checkpoint: Path, metrics: dict[str, Any]) -> Publication:

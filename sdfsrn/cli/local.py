@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from sdfsrn.cli.shared import Out, app, bars, console, refused
@@ -35,6 +36,7 @@ def train(
     archive: Annotated[
         Path | None, typer.Argument(exists=True, dir_okay=False, help="a zip of your own pictures, masks and cameras")
     ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="of the zip, leave out and name what cannot be used")] = False,
     n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = 50,
     data_seed: Annotated[int, typer.Option(min=0, help="seed of shapes, colours, light and cameras")] = 0,
     config: Annotated[str, typer.Option(help='JSON as in the HTTP contract: {"epochs": 100, "n_rays": 256}')] = "{}",
@@ -48,7 +50,7 @@ def train(
         chosen = _configured(config)
     except ValueError as error:
         raise refused(error) from error
-    data = SyntheticData(n_shapes=n_shapes, seed=data_seed) if archive is None else _captured(archive, out)
+    data = SyntheticData(n_shapes=n_shapes, seed=data_seed) if archive is None else _captured(archive, out, skip_bad)
     console.print_json(json.dumps(_train(chosen, data, out, device)))
 
 
@@ -63,7 +65,7 @@ def _configured(text: str) -> SdfSrnConfig:
     return SdfSrnConfig(**given)
 
 
-def _captured(archive: Path, out: Path) -> Path:
+def _captured(archive: Path, out: Path, skip_bad: bool) -> Path:
     """The file of views that an archive becomes, beside a sheet to look at."""
     from sdfsrn.data.captures import contact_sheet, read_captures
     from sdfsrn.data.dataset import save_dataset
@@ -71,16 +73,29 @@ def _captured(archive: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     with bars() as shown:
         bar = shown.add_task("reading", total=1)
+
+        def show(what: str, done: int, of: int) -> None:
+            shown.update(bar, description=what, completed=done, total=of)
+
         try:
-            found = read_captures(archive, lambda what, done, of: shown.update(bar, description=what, completed=done, total=of))
+            found = read_captures(archive, show, skip_bad=skip_bad)
         except BadDataset as error:
-            for name, reason in error.files.items():
-                console.print(f"[red]{name}[/]: {reason}")
+            _tell_bad(error.files)
+            if error.advice:
+                console.print(escape(error.advice.replace("skip_bad=true", "--skip-bad")))
             raise typer.Exit(1) from error
     save_dataset(found.views, found.subjects, out / "views.safetensors")
     contact_sheet(found.views).save(out / "contact_sheet.png")
+    _tell_bad(found.report["skipped"])
     console.print(f"{found.report['pictures']} pictures of {found.report['objects']} objects: {out / 'contact_sheet.png'}")
+    if (share := found.report["agreement"]["mean"]) is not None:
+        console.print(f"the views of one object explain {share:.0%} of one another's masks")
     return out / "views.safetensors"
+
+
+def _tell_bad(files: dict[str, str]) -> None:
+    for name, reason in files.items():
+        console.print(f"[red]{escape(name)}[/]: {escape(reason)}")
 
 
 def _train(config: SdfSrnConfig, data: SyntheticData | Path, out: Path, device: str = "auto") -> dict[str, Any]:

@@ -105,6 +105,7 @@ def submit(
     ] = None,
     training: Annotated[str | None, typer.Option(help="or a training: its JSON, {} is the published recipe")] = None,
     field: Annotated[list[str] | None, typer.Option(help="name=value, as in the HTTP contract; repeat for several")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="of a zip, leave out and name what cannot be used")] = False,
     url: Url = "http://127.0.0.1:8000",
     key: Key = None,
 ) -> None:
@@ -114,13 +115,13 @@ def submit(
         if (file is None) == (body is None):
             raise ValueError("give either a file or --training JSON")
         fields = _fields(field or [])
-        if fields and (file is None or _is_archive(file)):
-            raise ValueError("--field is for pictures alone; a training has its fields in its JSON, a data set has none")
+        if fields and file is None:
+            raise ValueError("--field is for pictures and data sets; a training has its fields in its JSON")
         with _client(url, key) as client:
             if file is None:
                 job = client.train(**(body or {}))
             elif _is_archive(file):
-                job = client.upload_dataset(file)
+                job = client.upload_dataset(file, **fields | ({"skip_bad": True} if skip_bad else {}))
             else:
                 job = client.reconstruct(file, **fields)
     except (ServiceError, OSError, ValueError) as error:

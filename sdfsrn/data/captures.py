@@ -2,38 +2,40 @@
 
 Each object has a folder with a `transforms.json`, or with `cameras.npz`, `image/` and, unless the pictures have alpha, `mask/`.
 Every picture is warped to a virtual camera at its own place that looks at the origin; the world is scaled so that all objects
-lie within the unit sphere, which all of these cameras see in whole.
+lie within the unit sphere, which all of these cameras see in whole. An object that lies beside the origin is moved there.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
+from sdfsrn.data.agreement import LEAST, LOW, Agreement, Silhouette, agreement, other_reading, silhouette
 from sdfsrn.data.archive import Archive, BadDataset
-from sdfsrn.data.camera_files import Matrix, Pinhole
+from sdfsrn.data.camera import Camera, Matrix
 from sdfsrn.data.shots import Shot, find_shots
+from sdfsrn.data.sizes import check_sizes
 from sdfsrn.data.views import TrainingViews
+from sdfsrn.data.warping import SIZE, contact_sheet, intrinsics_of, warp
 from sdfsrn.geometry.cameras import orbit_c2w
-from sdfsrn.images import Picture, count_pixels, read_picture, tile_of
+from sdfsrn.images import TILE, ImageError, read_picture
 
-SIZE = 64
+__all__ = ["Captures", "contact_sheet", "read_captures"]
+
 FILL = 0.95  # of the unit sphere's radius is reached by the object that reaches furthest
 NEAREST = 1.15  # scene units from the origin: a camera closer than that sees the unit sphere too wide
 FURTHEST = 100.0  # what a checkpoint may say of its cameras' distance
 MARGIN = 1.06  # of the field of view around the unit sphere
-OVERSAMPLING = 8  # samples per side of a pixel that a warped picture is averaged over
-MAX_DECODED = 20_000_000_000  # pixels of an archive's pictures and masks together; all are decoded twice: 20 minutes at worst
 SPECK = 0.01  # share of the mask below which a part of it says nothing about how far the object reaches
-_FLIP = np.diag([1.0, -1.0, -1.0])  # between OpenGL's axes and OpenCV's
+LEAST_LENGTH = 1e-9  # of lengths in the world that was sent
 
 # phase, done, total; may raise, which is how a caller stops
 Progress = Callable[[str, int, int], None]
@@ -48,35 +50,168 @@ class Captures:
     report: dict[str, Any]
 
 
-def read_captures(path: Path, progress: Progress = lambda phase, done, total: None) -> Captures:
-    """Read a zip. Raises BadDataset, which names every file that is bad."""
+@dataclass(frozen=True)
+class _Look:
+    """What one picture says by itself; `reach` is how far from the world's origin the object reaches."""
+
+    shot: Shot
+    silhouette: Silhouette
+    reach: float
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A shot that was read: its camera, in a world whose origin lies in the object, and how far from it the object reaches."""
+
+    shot: Shot
+    camera: Camera
+    reach: float
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What the views of one object say together; `agreed` is None where they cannot be compared."""
+
+    seen: list[_Seen]
+    centre: Matrix
+    agreed: Agreement | None
+
+
+def read_captures(
+    path: Path, progress: Progress = lambda phase, done, total: None, *, skip_bad: bool = False
+) -> Captures:
+    """Read a zip. Raises BadDataset, which names every file that is bad.
+
+    With `skip_bad` what is bad is left out, and the report names it; it is only raised for if nothing is left.
+    """
     with Archive(path) as archive:
-        shots = find_shots(archive)
-        reaches = _measure(archive, shots, progress)
-        scale = FILL / max(1e-12, *reaches)  # of a camera that sees next to nothing, which is then too far away
-        shots = [dataclasses.replace(shot, camera=_scaled(shot.camera, scale)) for shot in shots]
-        distances = np.array([_distance(shot.camera) for shot in shots])
-        if astray := {
-            shot.image: _astray(distance, reach)
-            for shot, distance, reach in zip(shots, distances, reaches, strict=True)
-            if not NEAREST <= distance <= FURTHEST
-        }:
-            raise BadDataset(astray)
+        check_sizes(archive, skip_bad=skip_bad)
+        shots, bad = find_shots(archive)
+        if bad and not skip_bad:
+            raise _refused(bad, f"{len(shots)} pictures are then looked at" if shots else "")
+        objects = _read(archive, shots, bad, skip_bad, progress)
+        seen = [each for found in objects.values() for each in found.seen]
+        _refuse_what_is_bad(bad, seen, skip_bad)
+        scale, seen = _scaled(seen, bad, skip_bad)
+        _refuse_what_is_bad(bad, seen, skip_bad)
+        distances = np.array([_distance(each.camera) for each in seen])
         fovy_deg = 2 * math.degrees(math.asin(1 / distances.min())) * MARGIN
-        views = _warped(archive, shots, fovy_deg, progress)
-    subjects = [shot.subject for shot in shots]
-    used = {name for shot in shots for name in (shot.image, shot.mask) if name}
+        views = _warped(archive, seen, fovy_deg, progress)
+    subjects = [each.shot.subject for each in seen]
+    used = {name for each in seen for name in (each.shot.image, each.shot.mask) if name}
     report = {
         "objects": len(set(subjects)),
-        "pictures": len(shots),
+        "pictures": len(seen),
         "scale": scale,  # of the world that was sent
+        **_moved(objects),
         "camera_distance": views.camera_distance,
         "camera_distances": [float(distances.min()), float(distances.max())],
         "fovy_deg": fovy_deg,
+        "agreement": _agreement(objects),
         "digest": views.digest(),
-        "unused": [name for name in archive.paths if name not in used and not name.endswith((".json", ".npz"))],
+        "skipped": bad,
+        "unused": [
+            name for name in archive.paths if name not in used and name not in bad and not name.endswith((".json", ".npz"))
+        ],
     }
     return Captures(views, subjects, report)
+
+
+def _refuse_what_is_bad(bad: dict[str, str], left: list[_Seen], skip_bad: bool) -> None:
+    if bad and not (skip_bad and left):
+        raise _refused(bad, f"{len(left)} good pictures remain" if left else "")
+
+
+def _refused(bad: dict[str, str], left: str) -> BadDataset:
+    return BadDataset(bad, f"With skip_bad=true what is bad is left out; {left}" if left else "")
+
+
+def _read(
+    archive: Archive, shots: list[Shot], bad: dict[str, str], skip_bad: bool, progress: Progress
+) -> dict[str, _Object]:
+    """The objects by name; what is wrong with their pictures is added to `bad`."""
+    objects = {}
+    done = 0
+    for subject, some in groupby(shots, key=lambda shot: shot.subject):
+        looks: list[_Look] = []
+        for shot in some:
+            progress("reading", done, len(shots))
+            done += 1
+            try:
+                looks.append(_look(archive, shot))
+            except ValueError as error:
+                bad[(shot.mask if getattr(error, "field", "") == "mask" else None) or shot.image] = str(error)
+        if found := _compared(subject, looks, bad, skip_bad):
+            objects[subject] = found
+    return objects
+
+
+def _look(archive: Archive, shot: Shot) -> _Look:
+    picture = read_picture(*_files(archive, shot), background="plain")
+    if _touches_border(picture.mask):
+        raise ValueError("the object is cut off by the picture's border; leave a margin, or leave the picture out")
+    intrinsics = intrinsics_of(shot.camera, picture)
+    mask = _without_specks(picture.mask)
+    outline = silhouette(mask, intrinsics, shot.camera)  # first: it looks whether the lens holds
+    return _Look(shot, outline, _reach(mask, shot.camera, intrinsics))
+
+
+def _compared(subject: str, looks: list[_Look], bad: dict[str, str], skip_bad: bool) -> _Object | None:
+    """The object that agreeing views show; views that do not agree are added to `bad`, None if all of them."""
+    if not looks:
+        return None
+    agreed = agreement([look.silhouette for look in looks])
+    if agreed is None:
+        return _Object([_Seen(look.shot, look.shot.camera, look.reach) for look in looks], np.zeros(3), None)
+    if agreed.centre is None or np.mean(agreed.shares) < LEAST:
+        reading = other_reading([look.silhouette for look in looks])
+        against = agreed.against if agreed.against and not reading else list(range(len(looks)))
+        bad |= dict.fromkeys([looks[i].shot.image for i in against], _disagreement(subject, looks, agreed, against, reading))
+        left = [look for i, look in enumerate(looks) if i not in set(against)]
+        return _compared(subject, left, bad, skip_bad) if skip_bad else None
+    is_beside = float(np.linalg.norm(agreed.centre)) > agreed.radius
+    if not is_beside:
+        return _Object([_Seen(look.shot, look.shot.camera, look.reach) for look in looks], np.zeros(3), agreed)
+    moved = [
+        _Seen(look.shot, look.shot.camera.moved(-agreed.centre), look.silhouette.reach(agreed.centre)) for look in looks
+    ]
+    return _Object(moved, agreed.centre, agreed)
+
+
+def _disagreement(subject: str, looks: list[_Look], agreed: Agreement, against: list[int], reading: str | None) -> str:
+    """What was seen, and what may be wrong."""
+    if len(against) < len(looks):
+        return (
+            f"does not agree with the other views of {subject}: {len(looks) - len(against)} of {len(looks)} masks have a region of "
+            "space in common, and it lies outside this one; are its camera and its mask its own?"
+        )
+    seen = "no region of space lies inside all masks" if agreed.centre is None else (
+        f"the region inside all masks explains {np.mean(agreed.shares):.0%} of them"
+    )
+    hint = (
+        f"they agree if the poses are read {reading}, so convert them; expected are camera-to-world matrices in OpenGL axes "
+        "(x right, y up, looking along -z)"
+        if reading
+        else "the cameras may have other axes than OpenGL's (x right, y up, looking along -z), be world-to-camera, have angles in "
+        "degrees, or intrinsics of pictures of another size; or pictures, masks and cameras are not each other's"
+    )
+    return f"the {len(looks)} views of {subject} contradict one another: {seen}. {hint[0].upper()}{hint[1:]}"
+
+
+def _scaled(seen: list[_Seen], bad: dict[str, str], skip_bad: bool) -> tuple[float, list[_Seen]]:
+    """The scale at which all objects fit the unit sphere, and their cameras at it; those that stand astray are added to `bad`."""
+    while True:
+        scale = FILL / max(1e-12, *(each.reach for each in seen))  # of a camera that sees next to nothing, which is then too far
+        scaled = [dataclasses.replace(each, camera=each.camera.moved(np.zeros(3), scale)) for each in seen]
+        astray = {
+            each.shot.image: _astray(_distance(each.camera), each.reach)
+            for each in scaled
+            if not NEAREST <= _distance(each.camera) <= FURTHEST
+        }
+        bad |= astray
+        if not astray or not skip_bad or len(astray) == len(seen):
+            return scale, [each for each in scaled if each.shot.image not in astray]
+        seen = [each for each in seen if each.shot.image not in astray]
 
 
 def _astray(distance: float, reach: float) -> str:
@@ -88,113 +223,90 @@ def _astray(distance: float, reach: float) -> str:
     )
 
 
-def _measure(archive: Archive, shots: list[Shot], progress: Progress) -> list[float]:
-    """How far from the origin each object reaches, as its picture shows it."""
-    bad: dict[str, str] = {}
-    reaches = []
-    pixels = 0
-    for i, shot in enumerate(shots):
-        progress("reading", i, len(shots))
-        try:
-            files = _files(archive, shot)
-            pixels += sum(map(count_pixels, files))
-            picture = read_picture(*files, background="plain")
-            if _touches_border(picture.mask):
-                raise ValueError("the object is cut off by the picture's border; leave a margin, or leave the picture out")
-            reaches.append(_reach(picture, shot.camera))
-        except ValueError as error:
-            bad[(shot.mask if getattr(error, "field", "") == "mask" else None) or shot.image] = str(error)
-        if pixels > MAX_DECODED:
-            raise BadDataset({archive.name: f"its pictures have more than {MAX_DECODED} pixels; send smaller ones, or fewer"})
-    if bad:
-        raise BadDataset(bad)
-    return reaches
-
-
 def _files(archive: Archive, shot: Shot) -> list[bytes]:
-    """The picture's, and the mask's if it has one."""
-    return [archive.read(name) for name in (shot.image, shot.mask) if name]
+    """The picture's, and the mask's if it has one. Raises ValueError; an ImageError if the mask is to blame."""
+    files = [archive.read(shot.image)]
+    if shot.mask:
+        try:
+            files.append(archive.read(shot.mask))
+        except ValueError as error:
+            raise ImageError("mask", str(error)) from error
+    return files
 
 
 def _touches_border(mask: NDArray[np.bool_]) -> bool:
     return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
-def _reach(picture: Picture, camera: Pinhole) -> float:
-    """The radius of the sphere around the origin that the object's silhouette touches, in units of the world that was sent."""
-    labels, count = ndimage.label(picture.mask)
+def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    labels, count = ndimage.label(mask)
     sizes: NDArray[Any] = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
-    row, column = np.nonzero((sizes >= SPECK * sizes.sum())[labels])
-    pixels = np.stack([column + 0.5, row + 0.5, np.ones(len(row))])
-    directions = _FLIP @ np.linalg.inv(_intrinsics(camera, picture)) @ pixels
+    kept: NDArray[np.bool_] = (sizes >= SPECK * sizes.sum())[labels] & mask
+    return kept
+
+
+def _reach(mask: NDArray[np.bool_], camera: Camera, intrinsics: Matrix) -> float:
+    """The radius of the sphere around the origin that the object's silhouette touches, in units of the world that was sent."""
+    if _distance(camera) < LEAST_LENGTH:
+        return 0.0  # it stands at the origin, where no object can be
+    row, column = np.nonzero(mask)
+    directions = camera.directions(intrinsics, np.stack([column + 0.5, row + 0.5, np.ones(len(row))]))
     to_origin = -camera.c2w[:3, :3].T @ camera.c2w[:3, 3]
     cosine = (to_origin / np.linalg.norm(to_origin)) @ (directions / np.linalg.norm(directions, axis=0))
     return float(np.linalg.norm(to_origin) * np.sin(min(math.pi / 2, math.acos(np.clip(cosine.min(), -1, 1)))))
 
 
-def _intrinsics(camera: Pinhole, picture: Picture) -> Matrix:
-    """K in the picture's own pixels: files of cameras speak of those of its file, of which it may be a reduced copy."""
-    height, width = picture.mask.shape
-    across, down = picture.reduced
-    matrix: Matrix = np.diag([1 / across, 1 / down, 1.0]) @ camera.intrinsics(round(width * across), round(height * down))
-    return matrix
+def _distance(camera: Camera) -> float:
+    return float(np.linalg.norm(camera.place))
 
 
-def _scaled(camera: Pinhole, scale: float) -> Pinhole:
-    c2w = camera.c2w.copy()
-    c2w[:3, 3] *= scale
-    return Pinhole(camera.intrinsics, c2w)
-
-
-def _distance(camera: Pinhole) -> float:
-    return float(np.linalg.norm(camera.c2w[:3, 3]))
-
-
-def _warped(archive: Archive, shots: list[Shot], fovy_deg: float, progress: Progress) -> TrainingViews:
-    places = torch.from_numpy(np.stack([shot.camera.c2w[:3, 3] for shot in shots])).float()
+def _warped(archive: Archive, seen: list[_Seen], fovy_deg: float, progress: Progress) -> TrainingViews:
+    places = torch.from_numpy(np.stack([each.camera.place for each in seen])).float()
     distances = torch.linalg.vector_norm(places, dim=-1)
     azimuth = torch.rad2deg(torch.atan2(places[:, 0], places[:, 2])) % 360
     elevation = torch.rad2deg(torch.asin(places[:, 1] / distances))
     poses = orbit_c2w(azimuth, elevation, distances)
-    tiles, masks = [], []
-    for i, (shot, pose) in enumerate(zip(shots, poses, strict=True)):
-        progress("warping", i, len(shots))
-        picture = read_picture(*_files(archive, shot), background="plain")
-        tile, mask = warp(picture, shot.camera, pose.numpy().astype(np.float64), fovy_deg)
-        tiles.append(torch.from_numpy(tile).permute(2, 0, 1))
-        masks.append(torch.from_numpy(mask))
-    return TrainingViews(torch.stack(tiles), torch.stack(masks), poses, azimuth, elevation, float(distances.median()), fovy_deg)
+    tiles = torch.empty(len(seen), 3, TILE, TILE, dtype=torch.uint8)
+    masks = torch.empty(len(seen), SIZE, SIZE, dtype=torch.bool)
+    for i, (each, pose) in enumerate(zip(seen, poses, strict=True)):
+        progress("warping", i, len(seen))
+        picture = read_picture(*_files(archive, each.shot), background="plain")
+        tile, mask = warp(picture, each.camera, pose.numpy().astype(np.float64), fovy_deg)
+        tiles[i] = torch.from_numpy(tile).permute(2, 0, 1)
+        masks[i] = torch.from_numpy(mask)
+    return TrainingViews(tiles, masks, poses, azimuth, elevation, float(distances.median()), fovy_deg)
 
 
-def warp(picture: Picture, camera: Pinhole, pose: Matrix, fovy_deg: float) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The picture as a camera at the same place that looks as `pose` says would have taken it: its tile, and its 64 x 64 mask.
-
-    Two pinholes at one place see the same rays: K R K'^-1 takes one's pixels to the other's (Hartley & Zisserman 2004, 8.4.2).
-    """
-    fine = SIZE * OVERSAMPLING
-    focal = fine / 2 / math.tan(math.radians(fovy_deg) / 2)
-    virtual = np.array([[focal, 0, fine / 2], [0, focal, fine / 2], [0, 0, 1.0]])
-    turn = _FLIP @ camera.c2w[:3, :3].T @ pose[:3, :3] @ _FLIP
-    matrix = _intrinsics(camera, picture) @ turn @ np.linalg.inv(virtual)
-    matrix = matrix / matrix[2, 2]
-    alpha = picture.mask.astype(np.uint8) * 255
-    flat = Image.fromarray(np.dstack([picture.rgb * picture.mask[..., None], alpha]))
-    warped = flat.transform(
-        (fine, fine), Image.Transform.PERSPECTIVE, tuple(matrix.ravel()[:8]), Image.Resampling.BILINEAR, fillcolor=(0, 0, 0, 0)
-    )
-    fine_mask = np.asarray(warped.getchannel("A")) > 127
-    tile = tile_of(Picture(np.asarray(warped.convert("RGB")), fine_mask))
-    return tile.copy(), np.asarray(warped.getchannel("A").reduce(OVERSAMPLING)) > 127
+def _moved(objects: dict[str, _Object]) -> dict[str, Any]:
+    """Where the objects lay in the world that was sent, y up, before they were moved to the origin: all at one place, or each."""
+    centres = {name: [float(part) for part in found.centre] for name, found in objects.items()}
+    places = list(centres.values())
+    if all(place == places[0] for place in places):
+        return {"centre": places[0]}
+    return {"centre": None, "centres": {name: centre for name, centre in centres.items() if any(centre)}}
 
 
-def contact_sheet(views: TrainingViews, columns: int = 10, rows: int = 10) -> Image.Image:
-    """The first pictures side by side as the encoder sees them, what is not the object tinted."""
-    count = min(len(views), columns * rows)
-    sheet = np.zeros((-(-count // columns) * SIZE, min(count, columns) * SIZE, 3), dtype=np.uint8)
-    for i in range(count):
-        row, column = divmod(i, columns)
-        small = np.asarray(Image.fromarray(views.tiles[i].permute(1, 2, 0).numpy()).resize((SIZE, SIZE), Image.Resampling.BOX))
-        tile = np.where(small.any(axis=2, keepdims=True), small, np.array([24, 32, 64], dtype=np.uint8))
-        sheet[row * SIZE : (row + 1) * SIZE, column * SIZE : (column + 1) * SIZE] = tile
-    return Image.fromarray(sheet)
+def _agreement(objects: dict[str, _Object]) -> dict[str, Any]:
+    """How well the views of each object explain one another, the worst first; one view alone cannot be compared."""
+    compared = {name: found for name, found in objects.items() if found.agreed}
+    shares = {name: found.agreed.shares for name, found in compared.items() if found.agreed}
+    return {
+        "min": min((min(each) for each in shares.values()), default=None),
+        "mean": float(np.mean([share for each in shares.values() for share in each])) if shares else None,
+        "unchecked": len(objects) - len(compared),
+        "objects": {
+            name: {"views": len(shares[name]), "min": min(shares[name]), "mean": float(np.mean(shares[name])), "low": _low(found)}
+            for name, found in sorted(compared.items(), key=lambda item: min(shares[item[0]]))
+        },
+    }
+
+
+def _low(found: _Object) -> dict[str, float]:
+    """The views to look at: those of low share, and those that alone leave out what all others have in common."""
+    assert found.agreed is not None
+    shares = found.agreed.shares
+    named = {*found.agreed.against, *(i for i, share in enumerate(shares) if share < LOW)}
+    if found.agreed.against:  # whose fault the low shares of the others are
+        named = set(found.agreed.against)
+    return {found.seen[i].shot.image: shares[i] for i in sorted(named, key=lambda i: shares[i])}

@@ -1,14 +1,19 @@
 """Which pictures an archive holds, and whose camera and mask is whose."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from sdfsrn.data.archive import Archive, BadDataset
-from sdfsrn.data.camera_files import Pinhole, read_cameras_npz, read_transforms
+from sdfsrn.data.archive import PICTURES, Archive, BadDataset, is_camera_file, is_picture
+from sdfsrn.data.camera import Camera
+from sdfsrn.data.cameras_npz import read_cameras_npz
+from sdfsrn.data.names import Ambiguous, Names
+from sdfsrn.data.transforms_json import read_transforms
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
-MAX_CAMERAS = 64_000_000  # bytes of an archive's files of cameras together
+_MASKS = ("masks", "mask")
+_IMAGES = re.compile(r"(?:images?|imgs?|rgbs?|colou?r|input|photos?)(_\d+)?", re.IGNORECASE)  # images_2 is nerfstudio's, reduced
+_NPZ_FIRST = ("cameras_sphere.npz", "cameras.npz")  # of a folder's: NeuS's own goes before what it was made from
 
 
 @dataclass(frozen=True)
@@ -18,71 +23,130 @@ class Shot:
     subject: str
     image: str
     mask: str | None
-    camera: Pinhole
+    camera: Camera
 
 
-def find_shots(archive: Archive) -> list[Shot]:
-    """All pictures that some camera file names, object by object."""
+def find_shots(archive: Archive) -> tuple[list[Shot], dict[str, str]]:
+    """All pictures that some camera file names, object by object, and what is wrong with those that cannot be used, by name.
+
+    Raises BadDataset if no file has cameras.
+    """
+    files = _camera_files(archive)
+    names = Names(archive)
     bad: dict[str, str] = {}
-    found: list[Shot] = []
-    files = [path for path in archive.paths if re.fullmatch(r"transforms\w*\.json|cameras\.npz", PurePosixPath(path).name)]
-    if not files:
-        raise BadDataset({archive.name: "has no cameras: expected a transforms.json or a cameras.npz in the folder of each object"})
-    if (size := sum(map(archive.size, files))) > MAX_CAMERAS:
-        raise BadDataset({archive.name: f"its files of cameras have {size} bytes together, at most {MAX_CAMERAS} are accepted"})
-    named_by: dict[str, str] = {}
+    found: dict[str, tuple[str, Shot]] = {}
     for file in files:
-        read = _npz_shots if file.endswith(".npz") else _transforms_shots
         try:
-            shots = read(archive, PurePosixPath(file).parent, archive.read(file), bad)
+            is_npz = file.endswith(".npz")
+            shots = _npz_shots(archive, file, bad) if is_npz else _transforms_shots(archive, names, file, bad)
+            for shot in shots:
+                first, other = found.setdefault(shot.image, (file, shot))
+                if other is not shot and not (shot.subject == other.subject and shot.camera.is_like(other.camera)):
+                    bad[shot.image] = f"is named by {first} and again by {file}, with another camera or as another object"
         except ValueError as error:
             bad[file] = str(error)
+    shots = [shot for _, shot in found.values() if shot.image not in bad]
+    if not shots and not bad:
+        bad[files[0]] = "names no picture"
+    by_subject: dict[str, list[Shot]] = {}
+    for shot in shots:
+        by_subject.setdefault(shot.subject, []).append(shot)
+    return [shot for some in by_subject.values() for shot in some], bad
+
+
+def _camera_files(archive: Archive) -> list[str]:
+    """Those that are read: every transforms file, and one npz of a folder."""
+    files = list(filter(is_camera_file, archive.paths))
+    if not files:
+        inner = [path for path in archive.paths if path.lower().endswith((".zip", ".tar", ".gz", ".7z", ".rar"))]
+        if inner:
+            raise BadDataset({inner[0]: "is an archive within the archive; send what is in it, not packed twice"})
+        raise BadDataset({archive.name: "has no cameras: expected a transforms.json or a cameras.npz in the folder of each object"})
+    chosen: dict[PurePosixPath, str] = {}
+    for file in (file for file in files if file.endswith(".npz")):
+        folder = PurePosixPath(file).parent
+        chosen[folder] = min(chosen.get(folder, file), file, key=_preference)
+    return [file for file in files if not file.endswith(".npz") or chosen[PurePosixPath(file).parent] == file]
+
+
+def _preference(file: str) -> tuple[int, str]:
+    name = PurePosixPath(file).name
+    return _NPZ_FIRST.index(name) if name in _NPZ_FIRST else len(_NPZ_FIRST), name
+
+
+def _transforms_shots(archive: Archive, names: Names, file: str, bad: dict[str, str]) -> list[Shot]:
+    folder = PurePosixPath(file).parent
+    shots, without_mask = [], []
+    for frame in read_transforms(archive.read(file)):
+        try:
+            image = _found(names, folder, frame.image, file)
+            if frame.camera is None:
+                raise _Missing(image, frame.fault)
+            mask = _found(names, folder, frame.mask, file) if frame.mask is not None else _mask_beside(names, image)
+        except _Missing as missing:
+            bad[missing.name] = missing.reason
             continue
-        for shot in shots:
-            if shot.image in named_by:
-                bad[shot.image] = f"is named by {named_by[shot.image]} and again by {file}; each picture may be named once"
-            named_by[shot.image] = file
-        found += shots
-    if bad:
-        raise BadDataset(bad)
-    if not found:
-        raise BadDataset({files[0]: "names no picture"})
-    return found
-
-
-def _transforms_shots(archive: Archive, folder: PurePosixPath, data: bytes, bad: dict[str, str]) -> list[Shot]:
-    shots = []
-    for frame in read_transforms(data):
-        image = _existing(archive, folder, frame.image)
-        mask = _existing(archive, folder, frame.mask) if frame.mask is not None else None
-        missing = frame.image if image is None else frame.mask if mask is None else None
-        if image is None or missing is not None:
-            bad[str(folder / str(missing))] = "is named by transforms.json and not in the archive"
-        else:
-            shots.append(Shot(_subject(folder), image, mask, frame.camera))
+        shots.append(Shot(_subject(folder), image, mask, frame.camera))
+        if mask is None:
+            without_mask.append(image)
+    if len(without_mask) < len(shots):
+        bad |= dict.fromkeys(without_mask, "has no mask, and other pictures of this object have one in a file of its own")
     return shots
 
 
-def _existing(archive: Archive, folder: PurePosixPath, name: str) -> str | None:
-    """The file that a frame means: NeRF leaves the extension off."""
-    path = str(folder / name)
-    return next((candidate for candidate in (path, *(path + extension for extension in EXTENSIONS)) if candidate in archive), None)
+class _Missing(ValueError):
+    """A frame that cannot be used, and the file to blame."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
 
 
-def _npz_shots(archive: Archive, folder: PurePosixPath, data: bytes, bad: dict[str, str]) -> list[Shot]:
-    cameras = read_cameras_npz(data)
-    images, masks = _pictures(archive, folder / "image"), _pictures(archive, folder / "mask")
+def _found(names: Names, folder: PurePosixPath, name: str, file: str) -> str:
+    shown = ascii(name)[1:-1] if not name.isprintable() else str(folder / name.replace("\\", "/"))
+    try:
+        path = names.find(folder, name)
+    except Ambiguous as error:
+        raise _Missing(shown[:200], f"is named by {file} and {error}") from None
+    if path is None:
+        raise _Missing(shown[:200], f"is named by {file} and not in the archive")
+    return path
+
+
+def _mask_beside(names: Names, image: str) -> str | None:
+    """The mask that lies in masks/ beside images/, or within the picture's own folder (nerfstudio's convention)."""
+    *folders, name = PurePosixPath(image).parts
+    for candidate in _beside(folders, name):
+        if (mask := names.at(candidate)) and mask != image:
+            return mask
+    return None
+
+
+def _beside(folders: list[str], name: str) -> Iterator[str]:
+    for masks in _MASKS:
+        yield str(PurePosixPath(*folders, masks, name))
+        for i, folder in enumerate(folders):
+            if images := _IMAGES.fullmatch(folder):
+                yield str(PurePosixPath(*folders[:i], masks + (images[1] or ""), *folders[i + 1 :], name))
+
+
+def _npz_shots(archive: Archive, file: str, bad: dict[str, str]) -> list[Shot]:
+    folder = PurePosixPath(file).parent
+    cameras = read_cameras_npz(archive.read(file))
+    images = _pictures(archive, folder / "image") or _pictures(archive, folder / "images")
+    masks = _pictures(archive, folder / "mask") or _pictures(archive, folder / "masks")
     if not images:
-        raise ValueError("there are no pictures in the folder image/ beside it")
+        raise ValueError("there are no pictures in the folder image/ or images/ beside it")
     shots = []
     for image, mask, number in zip(images, _masks(images, masks), _numbers(images, cameras), strict=True):
         if masks and mask is None:
-            bad[image] = f"has no mask: expected {folder / 'mask' / _stem(image)}, with any of the endings {', '.join(EXTENSIONS)}"
+            bad[image] = f"has no mask: expected {folder / 'mask' / _stem(image)}, with any of the endings {', '.join(PICTURES)}"
         shots.append(Shot(_subject(folder), image, mask, cameras[number]))
     return shots
 
 
-def _numbers(images: list[str], cameras: dict[int, Pinhole]) -> list[int]:
+def _numbers(images: list[str], cameras: dict[int, Camera]) -> list[int]:
     """Which camera is whose: by the numbers that the pictures have for names, if all have; else in order."""
     stems = [_stem(image) for image in images]
     numbers = [int(stem) for stem in stems if re.fullmatch(r"\d{1,9}", stem)]
@@ -103,7 +167,7 @@ def _masks(images: list[str], masks: list[str]) -> list[str | None]:
 
 def _pictures(archive: Archive, folder: PurePosixPath) -> list[str]:
     """Those that lie in a folder, 2 before 10."""
-    pictures = [path for path in archive.folder(folder) if PurePosixPath(path).suffix.lower() in EXTENSIONS]
+    pictures = filter(is_picture, archive.folder(folder))
     return sorted(pictures, key=lambda path: re.sub(r"\d+", lambda digits: digits[0].zfill(9), path))
 
 

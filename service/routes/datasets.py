@@ -4,25 +4,30 @@ A data set is the job that checked it: what the job made is the data set, and re
 """
 
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from sdfsrn.data.archive import Archive, BadDataset
+from sdfsrn.data.sizes import check_sizes
 from service.artifacts import job_key
 from service.callers import CallerOf
 from service.context import Context, ContextOf
-from service.errors import Problem
+from service.errors import Problem, field_errors
 from service.forms import open_form, received_body
 from service.jobs import Job, new_id, now
 from service.logs import current_trace
 from service.queue import DATASET
 from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job, page_of_jobs
 from service.routes.submission import CREATED, PREFER, Asked, IdempotencyKey, asked_before, check_quota, submit_with_input
-from service.schemas import DatasetCard, DatasetPage
+from service.schemas import DatasetCard, DatasetOptions, DatasetPage, Metadata
+from service.webhooks import check_url
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -30,6 +35,7 @@ ZIP_TYPES = ("application/zip", "application/x-zip-compressed", "application/oct
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"archive": {"type": "string", "format": "binary"}}, "required": ["archive"]}}
 _CHUNK = 1 << 20
+_METADATA: TypeAdapter[dict[str, Any]] = TypeAdapter(Metadata)
 
 
 @router.post(
@@ -42,25 +48,37 @@ _CHUNK = 1 << 20
         "requestBody": {"required": True, "content": {"application/zip": _BINARY, "multipart/form-data": _FORM}},
     },
 )
-async def create_dataset(request: Request, context: ContextOf, caller: CallerOf, idempotency_key: IdempotencyKey = "") -> Response:
+async def create_dataset(
+    request: Request,
+    context: ContextOf,
+    caller: CallerOf,
+    options: Annotated[DatasetOptions, Query()],
+    idempotency_key: IdempotencyKey = "",
+) -> Response:
     """A zip with, for each object, a folder: `transforms.json` with its pictures, or `cameras.npz`, `image/` and `mask/`.
 
-    The job checks it, and names every file that is bad.
+    What is no zip, or too large, is refused at once. The job checks the rest, and names every file that is bad.
     """
-    asked, job = await _taken_in(request, context, caller, idempotency_key)
+    asked, job = await _taken_in(request, context, caller, options, idempotency_key)
     return await submit_with_input(context, asked, job)
 
 
-async def _taken_in(request: Request, context: Context, caller: str, idempotency_key: str) -> tuple[Asked, Job | str]:
+async def _taken_in(
+    request: Request, context: Context, caller: str, options: DatasetOptions, idempotency_key: str
+) -> tuple[Asked, Job | str]:
     """The job, its archive stored, or the id of the one that was asked for before; the upload is let go by then."""
+    metadata = _metadata(options)
+    if options.webhook_url is not None:
+        check_url(options.webhook_url, context.settings)
     if not idempotency_key:  # else this may be a repetition, which is answered all the same
         await check_quota(context, caller)
     async with _received(request) as archive:
         digest = await run_in_threadpool(_digest, archive)
-        asked = Asked.of(request, caller, idempotency_key, {"file": digest})
+        asked = Asked.of(request, caller, idempotency_key, {"file": digest, **options.model_dump(), "metadata": metadata})
         if before := await asked_before(context, asked):
             return asked, before
         await check_quota(context, caller)
+        await run_in_threadpool(_check, archive, skip_bad=options.skip_bad)
         job_id = new_id()
         stored = await run_in_threadpool(context.artifacts.put_stream, job_key(job_id, "input", "archive.zip"), archive)
         job = Job(
@@ -70,6 +88,9 @@ async def _taken_in(request: Request, context: Context, caller: str, idempotency
             created_at=now(),
             owner=caller,
             trace=current_trace(),
+            params={"name": options.name, "skip_bad": options.skip_bad},
+            metadata=metadata,
+            webhook=options.webhook_url,
             input_digest=f"sha-256:{digest}",
             bytes=stored["bytes"],
         )
@@ -117,20 +138,37 @@ async def _received(request: Request) -> AsyncIterator[BinaryIO]:
             parts = form.multi_items()
             if len(parts) != 1 or not isinstance(parts[0][1], UploadFile):
                 raise Problem(422, "send one file, the zip, and nothing beside it", field="archive")
-            yield _zip(parts[0][1].file)
+            yield parts[0][1].file
     elif kind in ZIP_TYPES:
         async with received_body(request) as archive:
-            yield _zip(archive)
+            yield archive
     else:
         raise Problem(415, "send the zip itself as application/zip, or as the file of multipart/form-data", field="content-type")
 
 
-def _zip(archive: Any) -> BinaryIO:
+def _metadata(options: DatasetOptions) -> dict[str, Any]:
+    """Raises a Problem unless it is a JSON object of the caller's own names and values."""
+    try:
+        return _METADATA.validate_python(json.loads(options.metadata)) if options.metadata else {}
+    except ValidationError as error:
+        errors = [{"field": "metadata", "message": each["message"]} for each in field_errors(error.errors())]
+        raise Problem(422, f"metadata: {errors[0]['message']}", errors=errors) from None
+    except (ValueError, RecursionError):
+        raise Problem(422, "metadata must be a JSON object, as the text of a query parameter", field="metadata") from None
+
+
+def _check(archive: BinaryIO, *, skip_bad: bool) -> None:
+    """Raise a Problem for what no worker need look at: no zip, names that lead astray, too many files, too large ones.
+
+    Only the list of members and the headers of pictures are read; nothing is decoded.
+    """
+    try:
+        with Archive(archive, "archive") as opened:
+            check_sizes(opened, skip_bad=skip_bad)
+    except BadDataset as error:
+        errors = [{"field": name, "message": reason} for name, reason in error.files.items()]
+        raise Problem(413 if error.too_large else 422, str(error), errors=errors) from None
     archive.seek(0)
-    if archive.read(2) != b"PK":
-        raise Problem(422, "this is not a zip file", field="archive")
-    file: BinaryIO = archive
-    return file
 
 
 def _digest(archive: BinaryIO) -> str:

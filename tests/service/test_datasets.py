@@ -4,16 +4,21 @@ import http.client
 import io
 import json
 import math
+import struct
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from sdfsrn.client import Client
 from sdfsrn.config import SyntheticData
 from sdfsrn.data.synthetic import make_scenes
 from tests.conftest import SMALL_TRAINING, Stack
+from tests.sdfsrn.data.scene import CAMERAS, nerf, rgba, silhouette
 from tests.sdfsrn.given import pictures_of
 
 ZIP = {"Content-Type": "application/zip"}
@@ -83,10 +88,67 @@ def test_bad_files_are_named(stack: Stack) -> None:
     assert stack.client.get(f"/v1/jobs/{job['id']}/artifacts").json() == []
 
 
+def _packed(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def test_what_is_bad_is_left_out_and_named_when_asked(stack: Stack, tmp_path: Path) -> None:
+    files = nerf() | {"images/0003.png": b"damaged", "images/0005.png": rgba(np.zeros_like(silhouette(CAMERAS[5])))}
+    del files["images/0001.png"]
+    refused = _uploaded(stack.client, _packed(files))
+    assert refused["status"] == "failed" and "skip_bad=true" in str(refused["error"])
+    (tmp_path / "mine.zip").write_bytes(_packed(files))
+    with Client(str(stack.client.base_url)) as client:
+        options: dict[str, Any] = {"skip_bad": True, "name": "three balls", "metadata": {"scan": 7}}
+        job = client.wait(client.upload_dataset(tmp_path / "mine.zip", **options).id)
+    assert job.status == "succeeded", job.error
+    card = stack.client.get(f"/v1/datasets/{job.id}").json()
+    assert (card["name"], card["metadata"], card["pictures"]) == ("three balls", {"scan": 7}, 3)
+    assert sorted(card["report"]["skipped"]) == ["images/0001.png", "images/0003.png", "images/0005.png"]
+    assert card["report"]["agreement"]["objects"]["object"]["min"] > 0.97 and card["report"]["centre"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"metadata": "no JSON"}, "metadata"),
+        ({"metadata": "[1]"}, "metadata"),
+        ({"metadata": '{"a": [1]}'}, "metadata"),
+        ({"skip_bad": "perhaps"}, "skip_bad"),
+        ({"skip_bda": "true"}, "skip_bda"),
+        ({"name": "x" * 201}, "name"),
+        ({"webhook_url": "http://example.org"}, "webhook_url"),
+    ],
+)
+def test_what_is_said_beside_the_zip_is_checked(stack: Stack, query: dict[str, str], field: str) -> None:
+    answer = stack.client.post("/v1/datasets", params=query, content=_archive(), headers=ZIP)
+    assert answer.status_code == 422, answer.text
+    assert field in answer.json()["errors"][0]["field"]
+
+
+def test_what_is_too_large_is_refused_at_once_and_by_name(stack: Stack) -> None:
+    """What is accepted never fails on its size later."""
+    big = bytearray(rgba(silhouette(CAMERAS[0])))
+    big[16:24] = struct.pack(">2L", 10_000, 10_000)
+    many = io.BytesIO()
+    with zipfile.ZipFile(many, "w") as archive:
+        for i in range(65_001):
+            archive.writestr(f"{i}", b"")
+    for data, field in ((_packed(nerf() | {"images/0002.png": bytes(big)}), "images/0002.png"), (many.getvalue(), "archive")):
+        answer = stack.client.post("/v1/datasets", content=data, headers=ZIP)
+        assert answer.status_code == 413, answer.text
+        assert answer.json()["errors"][0]["field"] == field
+
+
 @pytest.mark.parametrize(
     ("content", "headers", "status"),
     [
         (b"no zip", ZIP, 422),
+        (b"PK but no zip", ZIP, 422),
         (b"", ZIP, 422),
         (b"PK", {"Content-Type": "image/png"}, 415),
         (b"PK", {}, 415),

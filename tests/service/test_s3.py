@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -224,7 +225,7 @@ def test_s3_goes_away_under_a_service(tmp_path: Path, photo: bytes) -> None:
             server.wait()
             answers = [
                 client.post("/v1/reconstructions", files={"image": photo}),
-                client.post("/v1/datasets", content=b"PK", headers={"Content-Type": "application/zip"}),
+                client.post("/v1/datasets", content=_small_zip(), headers={"Content-Type": "application/zip"}),
                 client.get(first),
                 client.get(job["links"]["archive"]),
             ]
@@ -241,3 +242,10 @@ def test_s3_goes_away_under_a_service(tmp_path: Path, photo: bytes) -> None:
             assert client.delete(f"/v1/jobs/{training}").status_code == 204
         finally:
             stop_stack(stack)
+
+
+def _small_zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("transforms.json", "{}")
+    return buffer.getvalue()

@@ -17,10 +17,12 @@ from PIL import Image
 
 from sdfsrn.config import SdfSrnConfig, SyntheticData
 from sdfsrn.data.archive import MAX_MEMBERS, Archive, BadDataset
-from sdfsrn.data.camera_files import read_cameras_npz, read_transforms
+from sdfsrn.data.cameras_npz import read_cameras_npz
 from sdfsrn.data.captures import contact_sheet, read_captures
 from sdfsrn.data.dataset import open_dataset, save_dataset
+from sdfsrn.data.sizes import check_sizes
 from sdfsrn.data.synthetic import make_scenes
+from sdfsrn.data.transforms_json import read_transforms
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import pixel_rays
 from sdfsrn.geometry.primitives import KINDS, Primitives, intersect
@@ -258,8 +260,10 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
 def test_bombs_are_refused_before_they_go_off(tmp_path: Path) -> None:
     big = _zip(tmp_path / "big.zip", {"zeros.png": bytes(30_000_000)})
-    with pytest.raises(BadDataset, match="at most"):
-        Archive(big)
+    with Archive(big) as archive, pytest.raises(BadDataset, match="at most"):
+        check_sizes(archive)
+    with Archive(big) as archive, pytest.raises(ValueError, match="at most"):
+        archive.read("zeros.png")
     # a header that lies: 30 MB said to be 100 bytes, in the member and in the directory
     lying = bytearray(big.read_bytes())
     for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
@@ -294,8 +298,11 @@ def test_what_a_small_end_record_hides_is_counted(tmp_path: Path) -> None:
     directory = int.from_bytes(data[end - 76 + 40 : end - 76 + 48], "little")
     data[end + 8 : end + 16] = (1).to_bytes(2, "little") * 2 + (60).to_bytes(4, "little")
     (tmp_path / "zip64.zip").write_bytes(data)
-    with pytest.raises(BadDataset, match="zip64"):
+    with pytest.raises(BadDataset, match="holds more than"):
         Archive(tmp_path / "zip64.zip")
+    (tmp_path / "damaged.zip").write_bytes(data[: end - 76] + b"xx" + data[end - 74 :])
+    with pytest.raises(BadDataset, match="damaged zip64"):
+        Archive(tmp_path / "damaged.zip")
     start = int.from_bytes(data[end - 76 + 48 : end - 76 + 56], "little")
     data[end + 12 : end + 20] = directory.to_bytes(4, "little") + start.to_bytes(4, "little")
     (tmp_path / "lying.zip").write_bytes(data[: end - 76] + data[end:])
@@ -305,7 +312,7 @@ def test_what_a_small_end_record_hides_is_counted(tmp_path: Path) -> None:
 
 def test_an_archive_has_a_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = _nerf_files()
-    monkeypatch.setattr("sdfsrn.data.captures.MAX_DECODED", 6 * SIZE**2)
+    monkeypatch.setattr("sdfsrn.data.sizes.MAX_DECODED", 6 * SIZE**2)
     assert read_captures(_zip(tmp_path / "box.zip", files)).report["pictures"] == 6
     document = json.loads(files["box/transforms.json"])
     document["frames"][2]["mask_path"] = "mask.png"
@@ -342,8 +349,8 @@ def test_every_bad_file_is_named(tmp_path: Path) -> None:
     assert "cut off" in caught.value.files["box/train/r_4.png"] and "2 more" in str(caught.value)
 
 
-def _at(z: float) -> np.ndarray:
-    matrix = np.eye(4)
+def _at(z: float, focal: float = 1.0) -> np.ndarray:
+    matrix = np.diag([focal, focal, 1.0, 1.0])
     matrix[2, 3] = z
     return matrix
 
@@ -356,26 +363,27 @@ def _posed(matrix: np.ndarray) -> dict[str, Any]:
     ("change", "reason"),
     [
         ({"frames": 3}, "list `frames`"),
-        ({"k1": 0.1}, "undistort"),
+        ({"is_fisheye": "yes"}, "is_fisheye must be true or false"),
         ({"camera_angle_x": "wide"}, "must be a number"),
         ({"camera_angle_x": -1}, "camera_angle_x must be a number from"),
         ({"camera_angle_x": 0}, "camera_angle_x must be a number from"),
         ({"camera_angle_x": math.pi}, "focal lengths"),
-        ({"camera_angle_x": 4}, "focal lengths"),
+        ({"camera_angle_x": 4}, "looks like degrees"),
         ({"fl_x": 10**400}, "fl_x must be a number from"),
         ({"fl_x": 500, "fl_y": -500}, "fl_y must be a number from"),
         ({"fl_x": 500, "w": 0}, "w must be a number from"),
         ({"fl_x": 500, "h": 0}, "h must be a number from"),
         ({"cx": float("nan")}, "cx must be a number from"),
-        ({"camera_angle_x": None, "fl_x": None}, "must be a number"),
-        ({"frames": [{"file_path": "a", "transform_matrix": [[1, 2], [3, 4]]}]}, "frame 0: transform_matrix"),
-        ({"frames": [{"file_path": "a", "transform_matrix": np.diag([2, 2, 2, 1]).tolist()}]}, "neither scale nor mirror"),
+        ({"camera_angle_x": None, "fl_x": None}, "no focal length"),
+        ({"frames": [{"file_path": "a", "transform_matrix": [[1, 2], [3, 4]]}]}, "transform_matrix must be 4 x 4"),
+        ({"frames": [{"file_path": "a", "transform_matrix": np.diag([2, 1, 2, 1]).tolist()}]}, "scales its axes differently"),
+        ({"frames": [{"file_path": "a", "transform_matrix": np.diag([0, 0, 0, 1]).tolist()}]}, "scales its axes differently"),
         ({"frames": [{"file_path": 7, "transform_matrix": np.eye(4).tolist()}]}, "must be texts"),
-        ({"frames": [{"transform_matrix": np.eye(4).tolist()}]}, "frame 0 has no file_path"),
-        (_posed(_at(0)), "frame 0: the camera is 0 from the origin"),
-        (_posed(_at(1e300)), r"frame 0: the camera is 1e\+300 from the origin"),
-        (_posed(np.full((4, 4), np.nan)), "frame 0: transform_matrix"),
-        (_posed(np.array([[10**400] * 4] * 4, dtype=object)), "frame 0: transform_matrix"),
+        ({"frames": [{"transform_matrix": np.eye(4).tolist()}]}, "frame 0: file_path"),
+        ({"frames": [{"file_path": "a"}]}, "no pose"),
+        (_posed(_at(1e300)), r"the camera is 1e\+300 from the origin"),
+        (_posed(np.full((4, 4), np.nan)), "finite numbers"),
+        (_posed(np.array([[10**400] * 4] * 4, dtype=object)), "transform_matrix must be 4 x 4"),
     ],
 )
 def test_bad_transforms_are_explained(change: dict[str, Any], reason: str) -> None:
@@ -409,11 +417,12 @@ def test_bad_camera_arrays_are_explained() -> None:
         ({"world_mat_0": np.eye(5)}, "4 x 4"),
         ({"world_mat_0": np.full((4, 4), np.nan)}, "finite"),
         ({"world_mat_0": np.zeros((4, 4))}, "cannot be inverted"),
-        ({"world_mat_0": _at(-5)}, "behind the camera"),
-        ({"world_mat_0": _at(0)}, "behind the camera"),
-        ({"world_mat_0": _at(1e-300)}, "world_mat_0: the camera is 1e-300 from the origin"),
+        ({"world_mat_0": _at(-5, 100), "scale_mat_0": np.eye(4)}, "behind the camera"),
+        ({"world_mat_0": _at(0, 100), "scale_mat_0": np.eye(4)}, "behind the camera"),
+        ({"world_mat_0": _at(3)}, "none of pixels"),
+        ({"world_mat_0": _at(1e29, 100)}, r"world_mat_0: the camera is 1e\+29 from the origin"),
         ({"world_mat_0": np.full((4, 4), np.inf)}, "finite"),
-        ({"world_mat_0": _at(3), "scale_mat_0": _at(3) * 1e200}, r"1e\+30"),
+        ({"world_mat_0": _at(3, 100), "scale_mat_0": _at(3) * 1e200}, r"1e\+30"),
         ({"world_mat_0": np.diag([1, 1, 1e-200, 1])}, "cannot be inverted"),
         ({"world_mat_0": np.diag([1e20, 1, 1, 1]) @ _at(3)}, "focal lengths"),
         ({"world_mat_0": np.array([{"a": 1}], dtype=object)}, "world_mat_0"),
@@ -441,7 +450,7 @@ def test_headers_of_arrays_may_be_anything(header: bytes) -> None:
 
 
 def test_numbers_of_cameras_may_be_padded() -> None:
-    assert list(read_cameras_npz(_npz({"world_mat_000": _at(3), "world_mat_001": _at(3)}))) == [0, 1]
+    assert list(read_cameras_npz(_npz({"world_mat_000": _at(3, 100), "world_mat_001": _at(3, 100)}))) == [0, 1]
 
 
 def test_a_damaged_file_of_cameras_is_named(tmp_path: Path) -> None:

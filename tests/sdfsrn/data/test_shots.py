@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 
 from sdfsrn.data.archive import Archive, BadDataset
-from sdfsrn.data.shots import find_shots
+from sdfsrn.data.shots import Shot, find_shots
+from sdfsrn.data.sizes import check_sizes
+
+
+def _shots(archive: Archive) -> list[Shot]:
+    """All of them, if all are good."""
+    shots, bad = find_shots(archive)
+    if bad:
+        raise BadDataset(bad)
+    return shots
 
 
 def _paired(tmp_path: Path, images: list[str], cameras: list[int], masks: list[str] | None = None) -> dict[str, Any]:
     """Which camera and mask each picture gets; camera i stands i + 1 from the origin."""
-    worlds = {f"world_mat_{i}": np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, i + 1.0]]) for i in cameras}
+    worlds = {f"world_mat_{i}": np.array([[100, 0, 0, 0], [0, 100, 0, 0], [0, 0, 1, i + 1.0]]) for i in cameras}
     npz = io.BytesIO()
     np.savez(npz, **worlds)
     with zipfile.ZipFile(tmp_path / "names.zip", "w") as archive:
@@ -23,7 +32,7 @@ def _paired(tmp_path: Path, images: list[str], cameras: list[int], masks: list[s
         for name in [f"image/{name}" for name in images] + [f"mask/{name}" for name in masks or []]:
             archive.writestr(name, b"x")
     with Archive(tmp_path / "names.zip") as opened:
-        shots = find_shots(opened)
+        shots = _shots(opened)
     found = {shot.image: (round(np.linalg.norm(shot.camera.c2w[:3, 3])) - 1, shot.mask) for shot in shots}
     return {Path(image).name: (camera, mask and Path(mask).name) for image, (camera, mask) in found.items()}
 
@@ -61,12 +70,13 @@ def test_names_that_do_not_say_whose_camera_they_mean_are_refused(tmp_path: Path
         _paired(tmp_path, ["a.png", "b.png"], [0, 1, 2])
 
 
-def _transforms(*names: str) -> bytes:
+def _transforms(*names: str, z: float = 3.0) -> bytes:
     pose = np.eye(4)
-    pose[2, 3] = 3
-    return json.dumps(
-        {"camera_angle_x": 0.7, "frames": [{"file_path": name, "transform_matrix": pose.tolist()} for name in names]}
-    ).encode()
+    frames = []
+    for i, name in enumerate(names):
+        pose[2, 3] = z + i
+        frames.append({"file_path": name, "transform_matrix": pose.tolist()})
+    return json.dumps({"camera_angle_x": 0.7, "frames": frames}).encode()
 
 
 @pytest.mark.parametrize(
@@ -83,9 +93,9 @@ def test_no_picture_is_named_twice(tmp_path: Path, files: dict[str, list[str]], 
         for name in ("a.png", "b.png", "x/a.png", "x/b.png"):
             archive.writestr(name, b"x")
         for name, frames in files.items():
-            archive.writestr(name, _transforms(*frames))
+            archive.writestr(name, _transforms(*frames, z=3.0 + len(name)))
     with Archive(tmp_path / "twice.zip") as opened, pytest.raises(BadDataset, match="and again by") as caught:
-        find_shots(opened)
+        _shots(opened)
     assert list(caught.value.files) == [bad]
 
 
@@ -95,4 +105,4 @@ def test_files_of_cameras_have_a_limit_together(tmp_path: Path) -> None:
         for i in range(4):
             archive.writestr(f"{i}/transforms.json", _transforms("a") + b" " * 17_000_000)
     with Archive(tmp_path / "cameras.zip") as opened, pytest.raises(BadDataset, match="files of cameras have 68"):
-        find_shots(opened)
+        check_sizes(opened)
