@@ -1,0 +1,38 @@
+"""Work shared out among threads: each takes a whole share through all of its operations.
+
+torch shares out every single operation, and after each waits for all of its threads. Where other processes want the cores
+too, such a wait lasts until the missing thread is given a core again, and a training step has hundreds of them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Part = TypeVar("Part")
+Found = TypeVar("Found")
+
+
+@contextmanager
+def undivided_operations() -> Iterator[int]:
+    """While it lasts, each of torch's operations has one thread; yields how many it had, for `share_out`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def share_out(work: Callable[[Part], Found], parts: Sequence[Part], threads: int) -> list[Found]:
+    """`work(part)` for each part, in order, on at most so many threads at once; to be called with `undivided_operations`.
+
+    Gradient and autocast modes are each thread's own: `work` sets those it needs.
+    """
+    threads = min(threads, len(parts))
+    if threads < 2:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))
