@@ -34,5 +34,6 @@ def share_out(work: Callable[[Part], Found], parts: Sequence[Part], threads: int
     threads = min(threads, len(parts))
     if threads < 2:
         return [work(part) for part in parts]
-    with ThreadPoolExecutor(threads) as pool:
+    # the number of threads of an operation is a thread's own: a new one begins with the process's
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(work, parts))

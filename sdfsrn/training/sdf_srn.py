@@ -297,7 +297,9 @@ class Run:
 
     def _encode(self, images: Tensor) -> Tensor:
         """The latents of pictures; the convolutions in low precision where that is fast."""
-        with torch.autocast(self.device.type, dtype=self.fast_dtype, enabled=self.fast_dtype != torch.float32):
+        is_low = self.fast_dtype != torch.float32
+        # threads would share the cache, and with it parts of their graphs
+        with torch.autocast(self.device.type, self.fast_dtype, enabled=is_low, cache_enabled=False):
             latents: Tensor = self.model.encode(images)
         return latents.float()
 
