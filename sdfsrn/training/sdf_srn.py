@@ -253,7 +253,9 @@ class Run:
     def _gradients(self, drawn: Drawn, weight: float) -> tuple[Tensor, list[Tensor]]:
         """The LOSSES of some of a step's pictures and the gradients of all parameters, both times their `weight` in the batch."""
         losses = self._losses(drawn) * weight
-        return losses.detach(), list(torch.autograd.grad(losses[0], list(self.model.parameters())))
+        # what a loss does not depend on gets zeros
+        gradients = torch.autograd.grad(losses[0], list(self.model.parameters()), allow_unused=True, materialize_grads=True)
+        return losses.detach(), list(gradients)
 
     def _losses(self, drawn: Drawn) -> Tensor:
         """The LOSSES, each a mean over the pictures; the first is what is made smaller."""

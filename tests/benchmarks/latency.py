@@ -5,30 +5,54 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+import numpy as np
 from PIL import Image
 
 from sdfsrn.config import SyntheticData
 from sdfsrn.data.synthetic import make_views
-from tests.conftest import start_stack, stop_stack
+from sdfsrn.images import Picture
+from tests.benchmarks.machine import busy_neighbours
+from tests.conftest import Stack, start_stack, stop_stack
+from tests.sdfsrn.given import picture_of
 
 
 def latency(requests: int) -> dict[str, float | None]:
-    """p50 and p95 of `POST /v1/reconstructions` with `Prefer: wait`, one after another, pictures the model never saw."""
+    """p50 and p95 of `POST /v1/reconstructions` with `Prefer: wait`, one after another, pictures the model never saw.
+
+    The service runs as users start it: one worker per queue, the default settings.
+    """
     _, views = make_views(SyntheticData(n_shapes=requests, seed=3_000_000))
+    files = [_file(picture_of(views, i)) for i in range(requests)]
     with tempfile.TemporaryDirectory() as folder:
         stack = start_stack(Path(folder) / "data")
         try:
-            times = []
-            for image, mask in zip(views.images, views.masks, strict=True):
-                rgba = torch.cat([image, mask[None].to(torch.uint8) * 255]).permute(1, 2, 0).numpy()
-                buffer = io.BytesIO()
-                Image.fromarray(rgba, "RGBA").resize((256, 256), Image.Resampling.NEAREST).save(buffer, "PNG")
-                start = time.perf_counter()
-                answer = stack.client.post("/v1/reconstructions", files={"image": buffer.getvalue()}, headers={"Prefer": "wait=30"})
-                times.append(time.perf_counter() - start)
-                assert answer.json()["status"] == "succeeded", answer.text
+            alone = _times(stack, files)
+            with busy_neighbours():
+                beside = _times(stack, files)
         finally:
             stop_stack(stack)
-    times.sort()
-    return {"http_p50_ms": times[len(times) // 2] * 1e3, "http_p95_ms": times[int(len(times) * 0.95)] * 1e3}
+    middle = len(alone) // 2
+    return {
+        "http_p50_ms": alone[middle] * 1e3,
+        "http_p95_ms": alone[int(len(alone) * 0.95)] * 1e3,
+        "http_p50_ms_busy_ratio": beside[middle] / alone[middle],
+    }
+
+
+def _file(picture: Picture) -> bytes:
+    """A PNG of 256 x 256, the mask as alpha."""
+    buffer = io.BytesIO()
+    rgba = np.dstack([picture.rgb, picture.mask.astype(np.uint8) * 255])
+    Image.fromarray(rgba).resize((256, 256), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _times(stack: Stack, files: list[bytes]) -> list[float]:
+    """Seconds until each answer, sorted."""
+    times = []
+    for file in files:
+        start = time.perf_counter()
+        answer = stack.client.post("/v1/reconstructions", files={"image": file}, headers={"Prefer": "wait=30"})
+        times.append(time.perf_counter() - start)
+        assert answer.json()["status"] == "succeeded", answer.text
+    return sorted(times)

@@ -71,7 +71,8 @@ def test_with_a_mirror_plane_a_picture_and_its_mirror_image_have_one_latent_wher
     latents: list[list[torch.Tensor]] = []
     for run.views in (views, mirrored):
         pictures = [picture_of(run.views, i) for i in range(6)]
-        latents.append([run._encode(run._images(torch.arange(6))), encode(run.averaged, run.views), torch.cat([*map(served.encode, pictures)])])
+        trained = run._encode(run._images(torch.arange(6)))
+        latents.append([trained, encode(run.averaged, run.views), torch.cat([*map(served.encode, pictures)])])
     for as_it_is, of_mirrored in zip(*latents, strict=True):
         torch.testing.assert_close(as_it_is, of_mirrored)
         assert not torch.allclose(as_it_is[0], as_it_is[1]), "other pictures have others"
