@@ -32,12 +32,6 @@ def test_each_row_has_its_verdict_and_its_commit(value: float | None, verdict: s
     assert row.split(" | ")[1] == "<= 15" and row.endswith(f" {verdict} | abc |")
 
 
-def test_a_figure_may_be_the_target_of_another() -> None:
-    assert "**missed**" in table(result(refined_novel_iou=0.9, unrefined_novel_iou=0.95))
-    assert "met" in table(result(refined_novel_iou=0.96, unrefined_novel_iou=0.95))
-    assert "not measured" in table(result(refined_novel_iou=0.96, unrefined_novel_iou=None))
-
-
 def test_what_is_written_is_read_and_machines_without_bfloat16_have_a_file_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "results" / "some.json"
     assert read(path)["figures"] == {}
