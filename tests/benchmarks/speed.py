@@ -49,7 +49,8 @@ def recipe() -> dict[str, float | None]:
         for kind in (EqualRaysRun, PickingRun)
     )
     whole_epoch_s = _epoch_s(_run(PlainRun), 10)
-    whole = whole_epoch_s * known["plain_epochs"] if known else None
+    whole_epochs = known.get("plain_epochs")
+    whole = whole_epoch_s * whole_epochs if whole_epochs else None
     mean = _mean(seconds)
     return {
         "recipe_seconds": mean,
@@ -61,7 +62,7 @@ def recipe() -> dict[str, float | None]:
         "picking_seconds": picking,
         "whole_picture_speedup": whole / mean if whole and mean else None,
         "whole_picture_epoch_seconds": whole_epoch_s,
-        "whole_picture_epochs": known.get("plain_epochs"),
+        "whole_picture_epochs": whole_epochs,
         "wrong_pixels_60s": sum(wrong_pixels) / len(wrong_pixels),
     }
 
