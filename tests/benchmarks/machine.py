@@ -1,13 +1,12 @@
 """What the figures were measured on, and how."""
 
-import multiprocessing
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +79,17 @@ def alone_and_busy(name: str, measure: Callable[[], float]) -> dict[str, float |
 @contextmanager
 def busy_neighbours() -> Iterator[None]:
     """One busy process per core, as nice as this one, from when all of them are at work until the end."""
-    context = multiprocessing.get_context("spawn")
-    processes = []
+    command = [sys.executable, "-m", "tests.benchmarks.neighbour"]
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         for _ in range(os.cpu_count() or 1):
-            here, there = context.Pipe()
-            processes.append(context.Process(target=_be_busy, args=(there,), daemon=True))
-            processes[-1].start()
-            here.recv()
+            environment = lifeline.child_environment()
+            processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE))
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it says when it is at work
         yield
     finally:
         for process in processes:
             process.kill()
-            process.join()
-
-
-def _be_busy(pipe: "Connection[Any, Any]") -> None:
-    lifeline.end_with_parent()
-    pipe.send("at work")
-    while True:
-        pass
+            process.communicate()
