@@ -2,6 +2,10 @@
 
 torch shares out every single operation, and after each waits for all of its threads. Where other processes want the cores
 too, such a wait lasts until the missing thread is given a core again, and a training step has hundreds of them.
+
+Measured on two cores that others kept busy: a training step took 3.5 s with each operation split between two threads,
+0.28 s on one thread, and shared out 0.7 times what it took on one thread. Two shares cost a tenth more computation than
+one, as each has gradients of all weights of its own; four or five would cost half as much again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
