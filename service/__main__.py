@@ -156,8 +156,8 @@ def _children(settings: Settings, listener: socket.socket) -> list[Child]:
         *own_broker,
         Child("api", ["service.serve", "--fd", str(listener.fileno())], pass_fds=(listener.fileno(),)),
         Child("keeper", ["service.keeper"]),
+        # Each may use all cores; niceness says who goes first (docs/cores.md): pictures, then data sets, then trainings.
         Child("reconstruction worker", ["worker", "--queue", RECONSTRUCTION]),
-        # A training takes what pictures leave over.
         Child("training worker", ["worker", "--queue", TRAINING, "--nice", "10"]),
         Child("dataset worker", ["worker", "--queue", DATASET, "--nice", "5"]),
     ]

@@ -1,9 +1,11 @@
 """Mini SDF-SRN's decoder: a 5-layer MLP with a skip (DeepSDF, Park et al. 2019), shared by all shapes."""
 
 import math
+from collections.abc import Mapping
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 START_RADIUS = 0.5  # of the sphere that an untrained decoder represents, scene units
 
@@ -40,10 +42,24 @@ class Decoder(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, latent: Float[Tensor, "batch latent_dim"], points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
-        # In place where no gradient needs the old value: half as much memory is touched.
-        hidden = self.point_in(points).add_(self.latent_in(latent)[:, None]).relu_()
-        hidden = self.second(hidden).relu_()
-        hidden = self.third(hidden).add_(self.point_skip(points)).add_(self.latent_skip(latent)[:, None]).relu_()
-        hidden = self.fourth(hidden).relu_()
-        distance: Tensor = self.out(hidden)[..., 0]
-        return distance
+        return decode(dict(self.named_parameters()), latent, points)
+
+
+def decode(
+    weights: Mapping[str, Tensor], latent: Float[Tensor, "batch latent_dim"], points: Float[Tensor, "batch n 3"]
+) -> Float[Tensor, "batch n"]:
+    """A Decoder's answer with these weights, by the names of its parameters; several threads may ask at once.
+
+    (`torch.func.functional_call` puts other weights into the module for a while, where another thread would find them.)
+    """
+
+    def layer(name: str, given: Tensor) -> Tensor:
+        return functional.linear(given, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+    # In place where no gradient needs the old value: half as much memory is touched.
+    hidden = layer("point_in", points).add_(layer("latent_in", latent)[:, None]).relu_()
+    hidden = layer("second", hidden).relu_()
+    hidden = layer("third", hidden).add_(layer("point_skip", points)).add_(layer("latent_skip", latent)[:, None]).relu_()
+    hidden = layer("fourth", hidden).relu_()
+    distance: Tensor = layer("out", hidden)[..., 0]
+    return distance

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from sdfsrn.networks.decoder import Decoder
+from sdfsrn.networks.decoder import Decoder, decode
 from sdfsrn.networks.encoder import AZIMUTHS, Encoder
 
 
@@ -81,7 +80,7 @@ class Model(nn.Module):
         low = latent.detach().to(dtype)
 
         def field(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
-            distance: Tensor = functional_call(self.decoder, weights, (low, self._folded(points).to(dtype))).float()
+            distance: Tensor = decode(weights, low, self._folded(points).to(dtype)).float()
             return distance
 
         return field

@@ -11,10 +11,10 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sdfsrn.checkpoint import Checkpoint
@@ -32,6 +32,7 @@ from sdfsrn.networks.encoder import encoder_images
 from sdfsrn.networks.model import Model, ModelConfig, Seen
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.silhouettes import MISS, along, inside_span, points_at, ray_minimum, seek_minimum, soft_silhouette, stratified
+from sdfsrn.threads import share_out, undivided_operations
 from sdfsrn.training import Interrupted, TrainingCollapsed
 from sdfsrn.training.kind import familiarity
 from sdfsrn.training.losses import (
@@ -61,6 +62,7 @@ AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
 EVERYWHERE = 8  # one ray in so many also carries a random sample, for what must hold everywhere
 SETTLED_STEPS = 100  # before this an empty field may still recover
 EVALUATED = 100  # shapes at most that the closing evaluation measures
+SHARES = 2  # of a step's pictures
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -138,6 +140,33 @@ def make_optimizers(model: Model) -> tuple[torch.optim.Optimizer, ...]:
     return adam, muon
 
 
+class Drawn(NamedTuple):
+    """What a step sees of some pictures, all random choices made: each tensor has an entry per picture."""
+
+    images: Float[Tensor, "batch 3 64 64"]
+    azimuth_deg: Float[Tensor, " batch"]
+    elevation_deg: Float[Tensor, " batch"]
+    rays_o: Float[Tensor, "batch n_rays 3"]
+    rays_d: Float[Tensor, "batch n_rays 3"]
+    inside: Bool[Tensor, "batch n_rays"]
+    angle: Float[Tensor, "batch n_rays"]
+    t: Float[Tensor, "batch n_rays n_samples"]
+    t_random: Float[Tensor, "batch n_some"]
+    in_ball: Float[Tensor, "batch n_points 3"]
+
+    def shares(self, count: int) -> list["Drawn"]:
+        """The same in at most `count` parts of about as many pictures."""
+        return [Drawn(*parts) for parts in zip(*(part.chunk(count) for part in self), strict=True)]
+
+
+def _anywhere(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> tuple[Float[Tensor, "batch n"], Float[Tensor, ""]]:
+    """The distance at points that need not lie near the surface, and the Eikonal loss there."""
+    points = points.detach().requires_grad_()
+    distance = sdf(points)
+    (gradient,) = torch.autograd.grad(distance.sum(), points, create_graph=True)
+    return distance, eikonal_loss(gradient)
+
+
 class Run:
     """The state of one training: networks, optimiser, history. Randomness is derived from seed and step, so none is state."""
 
@@ -174,9 +203,7 @@ class Run:
         order = torch.randperm(len(self.views), generator=self._generator(self.epoch, 0))
         for batch in order.split(self.config.batch_size)[len(self.rows) :]:
             each_step()
-            self.rows.append(self._train_step(batch, self.step))
-            self._average()
-            self.step += 1
+            self.rows.append(self.make_step(batch))
         means = torch.stack(self.rows).mean(dim=0).tolist()
         self.rows = []
         row = dict(zip(LOSSES, means, strict=True))
@@ -184,6 +211,19 @@ class Run:
             raise TrainingCollapsed(f"the loss became {row['loss']} in epoch {self.epoch}; lower learning_rate or change seed")
         self.history.append({"epoch": self.epoch, "step": self.step, **row})
         return row
+
+    def make_step(self, batch: Tensor) -> Tensor:
+        """One optimiser step on some of the pictures; returns the LOSSES.
+
+        On a CPU each thread takes its share of the pictures through all of the forward and the backward pass, and threads meet
+        once. The shares depend on the batch alone, every operation has one thread, and the shares' gradients are added in
+        order: so a step is the same to the bit whatever the number of threads.
+        """
+        with undivided_operations() as threads:
+            losses = self._train_step(batch, self.step, threads)
+            self._average()
+        self.step += 1
+        return losses.cpu()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -194,17 +234,45 @@ class Run:
         share = 1 - min(AVERAGED, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), share)
 
-    def _train_step(self, batch: Tensor, step: int) -> Tensor:
-        config, generator = self.config, self._generator(step, 1)
+    def _train_step(self, batch: Tensor, step: int, threads: int) -> Tensor:
+        drawn = self._draw(batch, self._generator(step, 1))
+        shares = drawn.shares(SHARES) if self.device.type == "cpu" else [drawn]
+        found = share_out(lambda share: self._gradients(share, len(share.images) / len(batch)), shares, threads)
+        losses, gradients = found[0]
+        for more_losses, more in found[1:]:
+            losses = losses + more_losses
+            torch._foreach_add_(gradients, more)
+        self._descend(gradients, step)
+        return losses
+
+    def _draw(self, batch: Tensor, generator: torch.Generator) -> Drawn:
         rays_o, rays_d, inside, angle = self._rays(batch, generator)
-        latents, seen = self._look(batch, generator)
-        sdf = self.model.sdf(latents)
+        images = self._images(batch, generator)
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
-        t = stratified(near, far, config.n_samples, generator)
-        search = self.model.search_sdf(latents, self.fast_dtype)
-        t_picked, _ = seek_minimum(search, rays_o, rays_d, t)
+        t = stratified(near, far, self.config.n_samples, generator)
         n_points = CENTRE_POINTS if self.centre_weight else 0
         in_ball = points_in_ball(len(batch), n_points, generator).to(self.device) * CENTRE_RADIUS
+        some_t = t[:, ::EVERYWHERE]
+        chosen = torch.randint(t.shape[-1], (*some_t.shape[:2], 1), generator=generator).to(self.device)
+        t_random = some_t.gather(-1, chosen)[..., 0]
+        azimuth_deg, elevation_deg = (part[batch].to(self.device) for part in (self.views.azimuth_deg, self.views.elevation_deg))
+        return Drawn(images, azimuth_deg, elevation_deg, rays_o, rays_d, inside, angle, t, t_random, in_ball)
+
+    def _gradients(self, drawn: Drawn, weight: float) -> tuple[Tensor, list[Tensor]]:
+        """The LOSSES of some of a step's pictures and the gradients of all parameters, both times their `weight` in the batch."""
+        losses = self._losses(drawn) * weight
+        # what a loss does not depend on gets zeros
+        gradients = torch.autograd.grad(losses[0], list(self.model.parameters()), allow_unused=True, materialize_grads=True)
+        return losses.detach(), list(gradients)
+
+    def _losses(self, drawn: Drawn) -> Tensor:
+        """The LOSSES, each a mean over the pictures; the first is what is made smaller."""
+        config = self.config
+        images, azimuth_deg, elevation_deg, rays_o, rays_d, inside, angle, t, t_random, in_ball = drawn
+        latents, seen = self._look(images)
+        sdf = self.model.sdf(latents)
+        search = self.model.search_sdf(latents, self.fast_dtype)
+        t_picked, _ = seek_minimum(search, rays_o, rays_d, t)
         some_o, some_d, some_t = (part[:, ::EVERYWHERE] for part in (rays_o, rays_d, t))
         asked = [rays_o + t_picked[..., None] * rays_d, in_ball]
         if config.thickness_weight:
@@ -212,46 +280,40 @@ class Run:
             asked.append(points_at(some_o, some_d, ends).flatten(1, 2))
         # one call is quicker than several
         picked, sdf_in_ball, *at_ends = sdf(torch.cat(asked, dim=1)).split([part.shape[1] for part in asked], dim=1)
-        t_random, random, eikonal = self._anywhere(sdf, some_o, some_d, some_t, generator)
+        random, eikonal = _anywhere(sdf, some_o + t_random[..., None] * some_d)
         silhouette = silhouette_loss(picked, inside, config.temperature)
         bound = bound_loss(random, t_random * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
-        where = (self.views.azimuth_deg[batch].to(self.device), self.views.elevation_deg[batch].to(self.device))
-        loss = loss + config.view_weight * view_loss(seen, *where)
+        loss = loss + config.view_weight * view_loss(seen, azimuth_deg, elevation_deg)
         if self.centre_weight:
             loss = loss + self.centre_weight * centre_loss(sdf_in_ball, in_ball)
         if config.thickness_weight:
             is_between = inside[:, ::EVERYWHERE] & met & (ends[..., 0] < t_random) & (t_random < ends[..., 1])
             thickness = thickness_loss(at_ends[0].view(ends.shape), met) + SOLIDITY * hollow_loss(random, is_between)
             loss = loss + config.thickness_weight * thickness
-        self._descend(loss, step)
-        return torch.stack([loss.detach(), silhouette.detach(), eikonal.detach(), bound.detach()]).cpu()
+        return torch.stack([loss, silhouette, eikonal, bound])
 
-    def _anywhere(
-        self, sdf: Sdf, rays_o: Tensor, rays_d: Tensor, t: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A random sample of each ray: its `t`, the distance there, and the Eikonal loss."""
-        chosen = torch.randint(t.shape[-1], (*t.shape[:2], 1), generator=generator).to(self.device)
-        t_random = t.gather(-1, chosen)
-        points = (rays_o + t_random * rays_d).requires_grad_()
-        distance = sdf(points)
-        (gradient,) = torch.autograd.grad(distance.sum(), points, create_graph=True)
-        return t_random[..., 0], distance, eikonal_loss(gradient)
-
-    def _descend(self, loss: Tensor, step: int) -> None:
-        self.model.zero_grad(set_to_none=True)
-        loss.backward()
+    def _descend(self, gradients: list[Tensor], step: int) -> None:
+        for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            # a fused optimiser goes through memory: parameter and gradient must lie there alike
+            alike = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if alike else torch.empty_like(parameter).copy_(gradient)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._learning_rate(step) * group["lr_scale"]
             optimizer.step()
 
-    def _look(self, batch: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Seen]:
-        """Latents and views of a batch; the convolutions in low precision where that is fast, pixel by pixel as they like best."""
+    def _images(self, batch: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What the encoder sees of a batch, in memory pixel by pixel as its convolutions like it best."""
         tiles = self.views.tiles[batch].to(self.device)
-        pictures = encoder_images(tiles, self.config.jitter, generator).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=self.fast_dtype, enabled=self.fast_dtype != torch.float32):
-            latents, seen = self.model.look(pictures)
+        return encoder_images(tiles, self.config.jitter, generator).contiguous(memory_format=torch.channels_last)
+
+    def _look(self, images: Tensor) -> tuple[Tensor, Seen]:
+        """Latents and views of pictures; the convolutions in low precision where that is fast."""
+        is_low = self.fast_dtype != torch.float32
+        # threads would share the cache, and with it parts of their graphs
+        with torch.autocast(self.device.type, self.fast_dtype, enabled=is_low, cache_enabled=False):
+            latents, seen = self.model.look(images)
         return latents.float(), Seen(seen.azimuth_logits.float(), seen.elevation_deg.float())
 
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -3,31 +3,34 @@
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-from sdfsrn.device import pick_device
+from sdfsrn.device import fast_dtype, pick_device
 from service import lifeline
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 DEVICE = pick_device()  # everything is measured where the service would compute
+BF16 = fast_dtype(DEVICE) == torch.bfloat16
 
 
 def machine() -> dict[str, Any]:
-    """The hardware in words that say nothing about where it stands."""
+    """The hardware in words that say nothing about where it stands; `bf16` is whether the measured code used it."""
     capabilities = torch.cpu.get_capabilities()
     return {
         "cpu": capabilities.get("cpu_name") or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "bf16": bool(capabilities.get("avx512_bf16")),
+        "bf16": BF16,
         "gpu": torch.cuda.get_device_name() if DEVICE.type == "cuda" else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -60,3 +63,33 @@ def median_s(work: Callable[[], object], runs: int, warm_up: int = 1) -> float:
         if i >= warm_up:
             times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
+
+
+def alone_and_busy(name: str, measure: Callable[[], float]) -> dict[str, float | None]:
+    """A time measured alone, and how many times as long it takes beside one busy process per core: NAME, NAME_busy_ratio.
+
+    On a fair machine half of each core is left, so 2 is the least that can be hoped for.
+    """
+    alone = measure()
+    with busy_neighbours():
+        beside = measure()
+    return {name: alone, f"{name}_busy_ratio": beside / alone}
+
+
+@contextmanager
+def busy_neighbours() -> Iterator[None]:
+    """One busy process per core, as nice as this one, from when all of them are at work until the end."""
+    command = [sys.executable, "-m", "tests.benchmarks.neighbour"]
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(os.cpu_count() or 1):
+            environment = lifeline.child_environment()
+            processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE))
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it says when it is at work
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

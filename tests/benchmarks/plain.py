@@ -1,8 +1,9 @@
 """The plain recipe: the same networks, data, batches, samples and hit test, but every sample of every ray in the graph, fp32.
 
-`python -m tests.benchmarks.plain` finds the rates at which it and plain point picking are quickest, counts the epochs that it
-takes to the target, trains on to the end, and writes all of it to results/plain.json, from where the benchmarks take rates and
-count: half an hour, once. What the file holds already of the same recipe stays, a rate added to RATES is tried.
+`python -m tests.benchmarks.plain` finds the rates at which it, on whole pictures and on as many rays as the recipe takes, is
+quickest, counts the epochs that it takes to the target on whole pictures, and writes all of it to results/plain.json, from
+where the benchmarks take rates and count: half an hour, once. What the file holds already of the same recipe stays, a rate
+added to RATES is tried. The rate of equal rays is sought with plain point picking, which has the same gradients.
 """
 
 import dataclasses
@@ -19,14 +20,11 @@ from torch import Tensor
 
 from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
-from sdfsrn.evaluation.protocol import evaluate_model
-from sdfsrn.geometry.bounds import unit_sphere_interval
-from sdfsrn.geometry.cameras import rays_through
 from sdfsrn.networks.encoder import encoder_images
-from sdfsrn.rendering.silhouettes import pick_minimum, stratified
+from sdfsrn.rendering.silhouettes import pick_minimum
 from sdfsrn.training import TrainingCollapsed
 from sdfsrn.training.losses import silhouette_loss
-from sdfsrn.training.sdf_srn import Run
+from sdfsrn.training.sdf_srn import Drawn, Run
 from tests.benchmarks.machine import DEVICE, RESULTS, commit, machine, prepare
 from tests.benchmarks.target import epochs_to_target
 from tests.sdfsrn.rendering.plain import plain_minimum
@@ -57,26 +55,27 @@ class AdamRun(Run):
 
 
 class PlainRun(AdamRun):
-    """Whole pictures at every step, and no loss but the silhouette's."""
+    """Whole pictures at every step, every sample of every ray in the graph, fp32, and no loss but the silhouette's.
+
+    It shares its pictures out among threads as the recipe does.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.reached = self.outwards[: int(self.reaching.max())].sort().values  # all that some camera sees of the unit sphere
+        self.reached = self.outwards[: int(self.reaching.max())].sort().values  # whatever any camera sees of the unit sphere
 
-    def _train_step(self, batch: Tensor, step: int) -> Tensor:
-        """One optimiser step."""
-        generator = self._generator(step, 1)
-        chosen = torch.stack([self._chosen(self.reached, generator) for _ in batch])
-        inside = self.views.masks[batch].flatten(1).gather(1, chosen).to(self.device)
-        rays = rays_through(self.views.c2w[batch], self.views.fovy_deg, self.views.size, chosen)
-        rays_o, rays_d = (part.to(self.device) for part in rays)
-        latents = self.model.encode(encoder_images(self.views.tiles[batch].to(self.device)))
-        near, far, _ = unit_sphere_interval(rays_o, rays_d)
-        t = stratified(near, far, self.config.n_samples, generator)
-        loss = silhouette_loss(self._minima(latents, rays_o, rays_d, t), inside, self.config.temperature)
-        self._descend(loss, step)
-        zero = torch.zeros(())
-        return torch.stack([loss.detach().cpu(), loss.detach().cpu(), zero, zero])
+    def _losses(self, drawn: Drawn) -> Tensor:
+        latents = self.model.encode(drawn.images)
+        minima = self._minima(latents, drawn.rays_o, drawn.rays_d, drawn.t)
+        loss = silhouette_loss(minima, drawn.inside, self.config.temperature)
+        zero = torch.zeros_like(loss)
+        return torch.stack([loss, loss, zero, zero])
+
+    def _images(self, batch: Tensor, generator: torch.Generator | None) -> Tensor:  # noqa: ARG002
+        return encoder_images(self.views.tiles[batch].to(self.device))  # without jitter, which is slower to learn from
+
+    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.stack([self._chosen(self.reached, generator) for _ in batch])
 
     def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return pixels
@@ -85,19 +84,29 @@ class PlainRun(AdamRun):
         return plain_minimum(self.model.sdf(latents), rays_o, rays_d, t)
 
 
-class CountingRun(PlainRun):
-    """The same gradients, of the smallest sample alone: what the others get is zero. Quick enough to count epochs."""
+class EqualRaysRun(PlainRun):
+    """The plain recipe on as many random rays as the recipe takes."""
+
+    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        return pixels[torch.randperm(len(pixels), generator=generator)[: self.config.n_rays]]
+
+
+class PickingRun(EqualRaysRun):
+    """Plain point picking (DFR): of each ray the smallest sample alone is in the graph.
+
+    Its gradients are those of `EqualRaysRun`: what that one's other samples get is zero.
+    """
 
     def _minima(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
         picked, _ = pick_minimum(self.model.search_sdf(latents, torch.float32), rays_o, rays_d, t)
         return self.model.sdf(latents)(rays_o + picked[..., None] * rays_d)
 
 
-class PickingRun(CountingRun):
-    """Plain point picking (DFR): as many random rays as the recipe takes, one picked point each."""
+class CountingRun(PickingRun):
+    """The gradients of `PlainRun`, quickly enough to count the epochs that it takes."""
 
-    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        return pixels[torch.randperm(len(pixels), generator=generator)[: self.config.n_rays]]
+    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return pixels
 
 
 def best_rates(tried: list[dict[str, Any]]) -> dict[str, float]:
@@ -137,7 +146,7 @@ def counted() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Choose both rates, count the plain recipe's epochs, and measure where it ends."""
+    """Choose both rates, and count the plain recipe's epochs."""
     known = counted()
     tried = known.get("tried", [])
     rates = best_rates(tried)
@@ -148,19 +157,10 @@ def main() -> None:
 
 
 def _counted_anew(rate: float) -> dict[str, Any]:
-    data, recipe = synthetic_dataset(SyntheticData()), SdfSrnConfig()
-    config = dataclasses.replace(recipe, learning_rate=rate)
-    run = CountingRun(config, data, DEVICE)
+    recipe = SdfSrnConfig()
+    run = CountingRun(dataclasses.replace(recipe, learning_rate=rate), synthetic_dataset(SyntheticData()), DEVICE)
     plain_epochs = epochs_to_target(run, partial(print, flush=True))
-    while run.epoch < config.epochs:
-        run.train_epoch()
-    return {
-        "machine": machine(),
-        "commit": commit(),
-        "recipe": dataclasses.asdict(recipe),
-        "plain_epochs": plain_epochs,
-        "evaluation": evaluate_model(run.averaged, data, config.temperature).report,
-    }
+    return {"machine": machine(), "commit": commit(), "recipe": dataclasses.asdict(recipe), "plain_epochs": plain_epochs}
 
 
 if __name__ == "__main__":

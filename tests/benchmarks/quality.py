@@ -20,7 +20,6 @@ from sdfsrn.familiarity import UNFAMILIAR
 from sdfsrn.geometry.primitives import Primitives
 from sdfsrn.images import Picture
 from sdfsrn.reconstruct import ReconstructionFailed, Reconstructor, aligned
-from tests.benchmarks.plain import counted
 from tests.benchmarks.recipes import CeilingRun, Variant, by_name, train_all
 from tests.benchmarks.served import ask, given, silhouettes
 from tests.benchmarks.strangers import photographs, renders
@@ -44,11 +43,10 @@ def recipe_quality() -> dict[str, Any]:
     reports = train_all(variants)
     of = by_name(variants, reports)
     collapses = sum(report is None or report["n_failures"] > 0 for report in of["recipe"])
-    recipe, plain = of["recipe"][: len(SEEDS)], counted().get("evaluation")
+    recipe = of["recipe"][: len(SEEDS)]
     of["recipe"] = recipe
     return {
         **{f"novel_iou_{name}": _mean_novel(own) for name, own in of.items()},
-        "novel_iou_plain": _novel(plain) if plain else None,  # not counted is not bad
         "novel_iou_recipe_spread": float(np.ptp([_novel(report) for report in recipe])),
         **{f"novel_iou_recipe_{family}": _mean_novel(recipe, family) for family in ("sphere", "box", "ellipsoid")},
         "recipe_silhouette_loss": float(np.mean([report["silhouette_loss"] if report else 1 for report in recipe])),

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,16 +32,25 @@ class Kept:
     model: Model
 
 
-def train_for(run: Run, limit_s: float = math.inf, epochs: int | None = None) -> list[Kept]:
-    """Train for `limit_s`, so many epochs or to the end; looking at what it keeps is for later, and costs no time."""
-    seconds, kept = 0.0, []
+def trained(run: Run, limit_s: float = math.inf, epochs: int | None = None) -> Iterator[Kept]:
+    """Train for `limit_s`, so many epochs or to the end; between these looks at what it keeps no time is counted."""
+    seconds = 0.0
     while run.epoch < (epochs or run.config.epochs) and seconds < limit_s:
         start = time.perf_counter()
         run.train_epoch()
         seconds += time.perf_counter() - start
         if run.epoch % LOOK_EVERY == 0 and seconds <= limit_s:
-            kept.append(Kept(run.epoch, seconds, copy.deepcopy(run.averaged)))
-    return kept
+            yield Kept(run.epoch, seconds, copy.deepcopy(run.averaged))
+
+
+def train_for(run: Run, limit_s: float = math.inf, epochs: int | None = None) -> list[Kept]:
+    """All that `trained` keeps; looking at it is for later."""
+    return list(trained(run, limit_s, epochs))
+
+
+def train_to_target(run: Run, limit_s: float) -> Kept | None:
+    """What it keeps when it is first at the target, looked at one by one, as bisection may find a later one."""
+    return next((one for one in trained(run, limit_s) if is_at_target(run, one.model)), None)
 
 
 def first_at_target(run: Run, kept: list[Kept]) -> Kept | None:

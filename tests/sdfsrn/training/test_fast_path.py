@@ -82,7 +82,7 @@ def _gradients(model: Model, runs: tuple[type[Run], type[Run]]) -> dict[str, tup
         run = kind(config, data, torch.device("cpu"))
         run.model.load_state_dict(run.model.state_dict() | model.state_dict())
         run.optimizers = ()
-        run._train_step(torch.arange(6), 0)
+        run.make_step(torch.arange(6))
         found.append({name: parameter.grad for name, parameter in run.model.named_parameters() if parameter.grad is not None})
     return {name: (value, found[1][name]) for name, value in found[0].items()}
 

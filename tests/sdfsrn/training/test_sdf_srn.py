@@ -74,7 +74,7 @@ def test_with_a_mirror_plane_a_picture_and_its_mirror_image_have_one_latent_wher
     latents: list[list[torch.Tensor]] = []
     for run.views, sent in ((views, pictures), (mirrored, turned)):
         looked = torch.cat([served.look(picture).latent for picture in sent])
-        latents.append([run._look(torch.arange(6), None)[0], encode(run.averaged, run.views), looked])
+        latents.append([run._look(run._images(torch.arange(6), None))[0], encode(run.averaged, run.views), looked])
     for as_it_is, of_mirrored in zip(*latents, strict=True):
         torch.testing.assert_close(as_it_is, of_mirrored)
         assert not torch.allclose(as_it_is[0], as_it_is[1]), "other pictures have others"
@@ -134,11 +134,10 @@ def test_a_hollow_is_filled_where_thin_shapes_are_asked_for(monkeypatch: pytest.
 
     monkeypatch.setattr(run.model, "sdf", lambda latents: shell)
     monkeypatch.setattr(run.model, "search_sdf", lambda latents, dtype: shell)
-    monkeypatch.setattr(run, "_descend", lambda loss, step: loss.backward())
     run.config = dataclasses.replace(run.config, silhouette_weight=0.0, eikonal_weight=0.0, bound_weight=0.0)
     run.centre_weight = 0.0
     for step in range(10):
-        run._train_step(torch.arange(6), step)
+        run._losses(run._draw(torch.arange(6), run._generator(step, 1)))[0].backward()
     assert enclosed.grad is not None and enclosed.grad > 0
 
 
