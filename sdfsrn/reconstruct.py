@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from sdfsrn.config import ReconstructionConfig, View, ring
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.geometry.cameras import intrinsics
-from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
+from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, grid_points, save_mesh
 from sdfsrn.images import Picture, crop_shares, crop_to_radius
 from sdfsrn.networks.encoder import IMAGE_SIZE
 from sdfsrn.refinement import Refinement
@@ -114,7 +113,8 @@ class Reconstructor:
                 progress("turntable", 0, 1)
                 self._write_turntable(sdf, grid, camera_distance, fovy_deg, folder / "turntable.gif")
         if "sdf_grid" in config.outputs:
-            values = sample_grid(partial(evaluate, sdf), len(grid.values), self.device, grid.mirror)
+            nodes = grid_points(len(grid.values), self.device)
+            values = evaluate(sdf, nodes.reshape(1, -1, 3)).view(nodes.shape[:3])
             np.save(folder / "sdf_grid.npy", values.cpu().numpy())
         metrics = {
             "input_iou": shape.input_iou,
