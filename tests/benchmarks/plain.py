@@ -24,7 +24,7 @@ from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import rays_through
 from sdfsrn.rendering.silhouettes import pick_minimum, stratified
 from sdfsrn.training import TrainingCollapsed
-from sdfsrn.training.losses import silhouette_loss
+from sdfsrn.training.losses import silhouette_entropy
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, RESULTS, commit, machine, prepare
 from tests.benchmarks.target import epochs_to_target
@@ -72,7 +72,7 @@ class PlainRun(AdamRun):
         latents = self.model.encode(self.views.pictures(batch).to(self.device))
         near, far, _ = unit_sphere_interval(rays_o, rays_d)
         t = stratified(near, far, self.config.n_samples, generator)
-        loss = silhouette_loss(self._minima(latents, rays_o, rays_d, t), inside, self.config.temperature)
+        loss = silhouette_entropy(self._minima(latents, rays_o, rays_d, t), inside, self.config.temperature)
         self._descend(loss, step)
         zero = torch.zeros(())
         return torch.stack([loss.detach().cpu(), loss.detach().cpu(), zero, zero])
