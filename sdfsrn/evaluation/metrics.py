@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 CHAMFER_POINTS = 10_000  # on each surface
-NEAREST = 3  # of them, whose triangles are measured
+NEAREST = 4
 
 
 def iou(prediction: Bool[Tensor, "*batch n"], truth: Bool[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
@@ -28,12 +28,14 @@ def chamfer_l1(mesh: trimesh.Trimesh, other: trimesh.Trimesh, seed: int = 0) -> 
 def surface_distance(mesh: trimesh.Trimesh, other: trimesh.Trimesh, seed: int = 0) -> Float[np.ndarray, " n"]:
     """How far points on one surface are from another.
 
-    Points on the other say which of its triangles may be nearest: those of the NEAREST points, of which the distance is exact.
+    Points on the other and the centres of its triangles say which triangles may be nearest: those of the NEAREST few of them.
+    The distance to each of these triangles is exact.
     """
     points, _ = trimesh.sample.sample_surface(mesh, CHAMFER_POINTS, seed=seed)
     others, face = trimesh.sample.sample_surface(other, CHAMFER_POINTS, seed=seed + 1)
-    _, near = cKDTree(others).query(points, k=NEAREST)
-    triangles = np.asarray(other.triangles)[face[near].ravel()]
+    _, near = cKDTree(np.concatenate([others, other.triangles_center])).query(points, k=NEAREST)
+    of_face = np.concatenate([face, np.arange(len(other.faces))])
+    triangles = np.asarray(other.triangles)[of_face[near].ravel()]
     feet = trimesh.triangles.closest_point(triangles, np.repeat(points, NEAREST, axis=0))
     distance: np.ndarray = np.linalg.norm(feet.reshape(-1, NEAREST, 3) - points[:, None], axis=-1).min(axis=1)
     return distance

@@ -188,7 +188,8 @@ def _next_place(
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Where to ask next, the value expected there (NaN: none), and how much lower than the middle the field may be at most.
 
-    Between the middle and an end a convex field lies above the line through the middle and the other end, and above the line
+    Where the three are evenly spread, it is where a parabola through them is lowest. Else it is where an edge would be:
+    between the middle and an end a convex field lies above the line through the middle and the other end, and above the line
     that falls from the end as steeply as `lipschitz` allows: where these lines meet is the least that it can be.
     """
     width = t.diff(dim=-1)
@@ -196,15 +197,19 @@ def _next_place(
     other = rise.flip(-1).clamp(min=0)
     way = torch.minimum(((lipschitz - rise) * width).clamp(min=0) / (lipschitz + other), width)
     gain, side = (other * way).max(dim=-1)
-    step = torch.minimum(way, width / 2).gather(-1, side[:, None])[:, 0]
-    meeting = t[:, 1] + step * (2 * side - 1)
-
+    sign = 2 * side - 1
+    of_side = side[:, None]
     sum_of_rises = rise.sum(-1).clamp(min=1e-12)
     bend = sum_of_rises / width.sum(-1)
-    turn = (rise[:, 0] * width[:, 1] - rise[:, 1] * width[:, 0]) / (2 * sum_of_rises)
+    turn = (rise[:, 0] * width[:, 1] - rise[:, 1] * width[:, 0]) / (2 * sum_of_rises)  # to where the parabola is lowest
+    # what is asked too near to the middle would tell nothing
+    least = width.gather(-1, of_side)[:, 0] / 4
+    on_parabola = torch.where(turn.abs() < least, sign * least, turn)
     is_even = width.amax(-1) < 3 * width.amin(-1)  # else the parabola of an edge is lowest far from it
-    place = torch.where(is_even, t[:, 1] + turn, meeting)
-    expected = torch.where(is_even, values[:, 1] - bend * turn.square(), torch.nan)
+    on_lines = sign * torch.minimum(way, width / 2).gather(-1, of_side)[:, 0]
+    step = torch.where(is_even, on_parabola, on_lines)
+    place = t[:, 1] + step
+    expected = torch.where(is_even, values[:, 1] + bend * (step - 2 * turn) * step, torch.nan)
 
     lowest = values.argmin(-1)
     before = torch.maximum(t[:, 0] - 2 * width[:, 0], span[:, 0])
