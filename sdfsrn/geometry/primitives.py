@@ -113,7 +113,7 @@ _METHODS: dict[str, Callable[[Tensor, Tensor, Tensor], Hits]] = {
 def surface_mesh(kind: str) -> trimesh.Trimesh:
     """The shape of half extents 1, watertight, curved ones finely triangulated."""
     if kind == "ellipsoid":
-        sphere: trimesh.Trimesh = trimesh.creation.icosphere(subdivisions=5)
+        sphere: trimesh.Trimesh = trimesh.creation.icosphere(subdivisions=4)
         return sphere
     outlines = {
         "box": [(-1, -1), (1, -1), (1, 1), (-1, 1)],

@@ -54,6 +54,7 @@ def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a f
 
     def alone() -> None:
         torch.set_num_threads(1)  # for this thread, and for those that start later
+        torch.get_num_threads()  # a thread takes over its count at the first such call: now, not after the others' is set back
         started.wait()
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="evaluate", initializer=alone)

@@ -61,9 +61,9 @@ def test_inside_is_the_sign_of_exact_distances(data_folder: Path, name: str, ind
 
 def test_surfaces_are_the_shapes_own() -> None:
     sphere, box, ellipsoid, *_ = (mesh.sample(500, seed=0) for mesh in surfaces(SHAPES))
-    assert np.abs(np.linalg.norm(sphere, axis=1) - 0.5).max() < 1e-3
+    assert np.abs(np.linalg.norm(sphere, axis=1) - 0.5).max() < 2e-3
     assert np.abs(np.abs(box / BOX.numpy()).max(axis=1) - 1).max() < 1e-6
-    assert np.abs(np.linalg.norm(ellipsoid / SHAPES.half_extents[2].numpy(), axis=1) - 1).max() < 2e-3
+    assert np.abs(np.linalg.norm(ellipsoid / SHAPES.half_extents[2].numpy(), axis=1) - 1).max() < 4e-3
 
 
 @pytest.mark.parametrize(("name", "volume"), [("box", 8.0), ("wedge", 4.0), ("l_block", 6.0), ("ellipsoid", 4 / 3 * math.pi)])
