@@ -23,8 +23,8 @@ class GridField:
     A field may rise more or less than 1 per scene unit. `slope` is how much it typically rises beside its surface; all else here
     is the field divided by it, which is nearly a distance there. That rises by `lipschitz` per scene unit at most. `margin` is
     one cell. `error` is how far the interpolation may be off near the surface: half of what a grid of half the resolution was
-    seen to be off nearly everywhere, as the error at an edge goes with the cell and on a curved surface with its square. The shape lies in the
-    ball of `radius`, at least two cells from its edge.
+    seen to be off nearly everywhere, as the error at an edge goes with the cell and on a curved surface with its square. The
+    shape lies in the ball of `radius`, at least two cells from its edge.
     """
 
     points_at_once = 8_192

@@ -155,7 +155,9 @@ def sharpen(
     lipschitz: float,
     tolerance: float,
 ) -> Float[Tensor, " n"]:
-    """The field's minimum on each ray within its `span`, to about `tolerance` where the field is convex along the ray.
+    """The field's minimum on each ray within its `span`, where the field is convex along the ray.
+
+    It is right to about `tolerance` where it is 0, and a tenth of itself less so elsewhere.
 
     It is sought around `t`, where the field is `value`, with a `step` to either side at first. Of three places the middle one
     is the lowest, or the field is asked further out. Then it is asked where a parabola through the three is lowest; where it
@@ -169,7 +171,7 @@ def sharpen(
     active = torch.arange(len(t), device=t.device)
     for _ in range(SHARPENINGS):
         place, expected, gain = _next_place(t, values, span[active], lipschitz)
-        is_open = gain > tolerance
+        is_open = gain > tolerance + values.amin(-1).abs() / 10
         active, t, values, place, expected = (each[is_open] for each in (active, t, values, place, expected))
         if not len(active):
             break
