@@ -32,13 +32,13 @@ def exact_minimum(sdf: Sdf, rays_o: Tensor, rays_d: Tensor) -> Tensor:
     rays_o, rays_d = rays_o[0].double(), rays_d[0].double()
     middle = -(rays_o * rays_d).sum(-1)
     half = (middle**2 - (rays_o**2).sum(-1) + 1).clamp(min=0).sqrt()
-    t = middle[:, None] + half[:, None] * torch.linspace(-1, 1, 97, dtype=torch.float64)
+    t = middle[:, None] + half[:, None] * torch.linspace(-1, 1, 49, dtype=torch.float64)
     parts = zip(*(each.split(16_384) for each in (rays_o, rays_d, t)), strict=True)
     values = torch.cat([sdf((o[:, None] + at[..., None] * d[:, None]).float()).double() for o, d, at in parts])
     minima, place = values.min(dim=-1)
     close = minima < 0.04
     rays_o, rays_d, t, place = (each[close] for each in (rays_o, rays_d, t, place[:, None]))
-    low, high = (t.gather(1, (place + side).clamp(0, 96))[:, 0] for side in (-1, 1))
+    low, high = (t.gather(1, (place + side).clamp(0, 48))[:, 0] for side in (-1, 1))
     for _ in range(50):
         third = (high - low) / 3
         left, right = (sdf(rays_o + at[:, None] * rays_d) for at in (low + third, high - third))
