@@ -145,6 +145,8 @@ def _ray_minima(
         ray, sample = brackets(values, _at_most(grid, OUTLINE * width, spacing))
         step = spacing[0, ray]
         found.append((part[0].nonzero()[ray, 0], t[0, ray, sample] - step, t[0, ray, sample] + step))
+    if not found:
+        return minima  # there are no rays
     ray, begin, end = (torch.cat(each) for each in zip(*found, strict=True))
     span = torch.stack([torch.maximum(begin, low[0, ray]), torch.minimum(end, high[0, ray])], dim=-1)
     several = _sharp_minima(sdf, grid, rays_o[0, ray], rays_d[0, ray], span, width)
