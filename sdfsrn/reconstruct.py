@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.familiarity import UNFAMILIAR, Familiarity
 from sdfsrn.geometry.cameras import intrinsics
-from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, sample_grid, save_mesh
+from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, grid_points, save_mesh
 from sdfsrn.images import Picture, PictureWarning, crop_shares, mask_crop, tile_of
 from sdfsrn.networks.encoder import IMAGE_SIZE, encoder_images
 from sdfsrn.networks.model import Seen
 from sdfsrn.refinement import Refinement
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import evaluate, soft_silhouette
+from sdfsrn.rendering.silhouettes import CHUNK, evaluate, soft_silhouette
 from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_picture
 
 MESH_RESOLUTION = 128
@@ -158,7 +157,8 @@ class Reconstructor:
                 progress("turntable", 0, 1)
                 self._write_turntable(sdf, grid, camera_distance, fovy_deg, folder / "turntable.gif")
         if "sdf_grid" in config.outputs:
-            values = sample_grid(partial(evaluate, sdf), len(grid.values), self.device, grid.mirror)
+            nodes = grid_points(len(grid.values), self.device)
+            values = evaluate(sdf, nodes.reshape(1, -1, 3)).view(nodes.shape[:3])
             np.save(folder / "sdf_grid.npy", values.cpu().numpy())
         metrics = {
             "input_iou": shape.input_iou,
@@ -405,7 +405,14 @@ class Reconstructor:
 
 def _scaled(sdf: Sdf, scale: float) -> Sdf:
     """The field of the shape `scale` times as large."""
-    return sdf if scale == 1 else lambda points: sdf(points / scale) * scale
+    if scale == 1:
+        return sdf
+
+    def larger(points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
+        return sdf(points / scale) * scale
+
+    larger.points_at_once = getattr(sdf, "points_at_once", CHUNK)  # type: ignore[attr-defined]
+    return larger
 
 
 def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:

@@ -19,7 +19,7 @@ def loss_figure(history: Sequence[dict[str, float]], path: Path) -> None:
     axes = figure.subplots()
     epochs = [row["epoch"] for row in history]
     for name in history[0]:
-        if name.endswith("loss"):
+        if name not in ("epoch", "step"):
             axes.plot(epochs, [max(row[name], 1e-7) for row in history], label=name.replace("_", " "))
     axes.set(xlabel="epoch", ylabel="loss", yscale="log")
     axes.legend()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import trimesh
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from sdfsrn.data.views import TrainingViews
 from sdfsrn.evaluation.metrics import chamfer_l1, iou
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.geometry.meshes import EmptySurface, extract_mesh, grid_points
-from sdfsrn.geometry.primitives import Primitives, contains, intersect, sample_surface
+from sdfsrn.geometry.primitives import Primitives, contains, intersect, surfaces
 from sdfsrn.networks.encoder import encoder_images
 from sdfsrn.networks.model import Model
 from sdfsrn.rendering import Sdf
@@ -25,7 +26,7 @@ OFFSETS_DEG = tuple(30.0 + 60.0 * i for i in range(6))
 ELEVATIONS_DEG = (-10.0, 10.0, 25.0, 40.0, 0.0, 20.0)
 LOSS_SAMPLES = 64
 NOVEL_SAMPLES = 128
-SURFACE_POINTS = 2_000
+SURFACE_POINTS = 2_000  # where the gradient's length is measured
 IMAGES_AT_ONCE = 8
 
 Progress = Callable[[int, int], None]
@@ -51,23 +52,26 @@ def evaluate_model(model: Model, dataset: Dataset, temperature: float, progress:
     views, shapes = dataset.views, dataset.shapes
     latents = encode(model, views)
     loss, wrong, input_iou = training_fit(model, views, latents, temperature)
-    novel, solid, chamfer, gradient, truths, predictions = [], [], [], [], [], []
+    novel, solid, chamfer, floor, gradient, truths, predictions = [], [], [], [], [], [], []
     for i, first in enumerate(dataset.first):
         sdf = model.sdf(latents[first][None])
         grid = GridField(sdf, 64, model.device)
         azimuth_deg = float(views.azimuth_deg[first])
         predictions.append(novel_prediction(sdf, grid, azimuth_deg, views))
         empty = bool((grid.values >= 0).all())
-        points = _surface_points(grid) if not empty else None
-        if points is not None:
+        surface = _surface(grid) if not empty else None
+        if surface is not None:
+            points = torch.tensor(np.asarray(surface.sample(SURFACE_POINTS, seed=0)), dtype=torch.float32)
             gradient.append(_gradient_norm(sdf, points.to(model.device)))
         if shapes is not None:
             truths.append(novel_truth(shapes[i : i + 1], azimuth_deg, views))
             inside_truth = contains(shapes[i : i + 1], grid_points(64).reshape(-1, 3))
             novel.append(iou(predictions[-1].flatten(1), truths[-1].flatten(1)) * (not empty))
             solid.append(iou((grid.values.cpu() < 0).reshape(1, -1), inside_truth)[0] * (not empty))
-            if points is not None:
-                chamfer.append(chamfer_l1(points.numpy(), sample_surface(shapes[i : i + 1], SURFACE_POINTS, seed=0)[0]))
+            if surface is not None:
+                (true_surface,) = surfaces(shapes[i : i + 1])
+                chamfer.append(chamfer_l1(surface, true_surface))
+                floor.append(chamfer_l1(true_surface, true_surface))
         progress(i + 1, len(dataset))
     report = {
         "silhouette_loss": loss,
@@ -77,6 +81,7 @@ def evaluate_model(model: Model, dataset: Dataset, temperature: float, progress:
         "novel_view_iou": summary(torch.stack(novel), list(dataset.names)) if novel else None,
         "iou_3d": float(torch.stack(solid).mean()) if solid else None,
         "chamfer_l1": float(np.mean(chamfer)) if chamfer else None,
+        "chamfer_l1_floor": float(np.mean(floor)) if floor else None,
         "surface_gradient_norm": float(np.mean(gradient)) if gradient else None,
         "n_shapes": len(dataset),
         "n_failures": len(dataset) - len(gradient),
@@ -135,24 +140,24 @@ def rays_meet_inside(
 ) -> Bool[Tensor, "1 n"]:
     """Whether the field is negative at one of 128 samples of each ray.
 
-    The grid's interpolation decides rays that stay clear of the surface by two of its cells; the others are sampled in full.
+    The grid's interpolation decides rays that stay clear of the surface; the others are sampled in full.
     """
     _, rough, meets = grid.ray_minimum(rays_o, rays_d, NOVEL_SAMPLES // 2)
     inside = rough < 0
-    close = meets & (rough.abs() < 2 * grid.margin)
+    # half the way between two of its samples, and what the interpolation may be off
+    close = meets & (rough.abs() < grid.lipschitz * 2 / NOVEL_SAMPLES + grid.error)
     if close.any():
         with torch.no_grad():
             inside[close] = ray_minimum(sdf, rays_o[close][None], rays_d[close][None], NOVEL_SAMPLES)[0] < 0
     return inside & meets
 
 
-def _surface_points(grid: GridField) -> Float[Tensor, "n 3"] | None:
-    """Points on the predicted surface; None if there is none."""
+def _surface(grid: GridField) -> trimesh.Trimesh | None:
+    """The predicted surface; None if there is none."""
     try:
-        mesh = extract_mesh(grid.values)
+        return extract_mesh(grid.values)
     except EmptySurface:
         return None
-    return torch.tensor(np.asarray(mesh.sample(SURFACE_POINTS, seed=0)), dtype=torch.float32)
 
 
 def _gradient_norm(sdf: Sdf, points: Float[Tensor, "n 3"]) -> float:

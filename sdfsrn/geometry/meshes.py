@@ -36,7 +36,7 @@ def ask_nodes(
     asked: Bool[Tensor, "n n n"],
     mirror: bool,
 ) -> Float[Tensor, "n n n"]:
-    """`values` at the nodes `points` of `grid_points`, with the field, cut to the sphere, at those that are `asked`.
+    """`values` at the nodes `points` of `grid_points`, with the field at those that are `asked`.
 
     With `mirror` the field is its own mirror image in x = 0, and nodes at x < 0 get what is at x > 0.
     """
@@ -45,7 +45,7 @@ def ask_nodes(
         asked = asked.clone()
         asked[:half] = False
     with torch.no_grad():
-        values[asked] = cut_to_sphere(sdf(points[asked][None])[0], points[asked])
+        values[asked] = sdf(points[asked][None])[0]
     return torch.cat([values[-half:].flip(0), values[half:]]) if mirror else values
 
 
@@ -60,7 +60,7 @@ def sample_grid(
     points = grid_points(resolution, device)
     values: Tensor = torch.linalg.vector_norm(points, dim=-1) - 1
     asked = values < 2 * BOUND / (resolution - 1)
-    return ask_nodes(sdf, points, values, asked, mirror)
+    return ask_nodes(lambda nodes: cut_to_sphere(sdf(nodes), nodes), points, values, asked, mirror)
 
 
 def extract_mesh(values: Float[Tensor, "n n n"]) -> trimesh.Trimesh:

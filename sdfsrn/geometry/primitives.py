@@ -127,11 +127,9 @@ def surface_mesh(kind: str) -> trimesh.Trimesh:
     return mesh
 
 
-def sample_surface(shapes: Primitives, n_points: int, seed: int) -> list[np.ndarray]:
-    """`n_points` points on each shape's surface, uniform by area, float64 (n, 3) each."""
-    samples = []
-    for extents, kind in zip(shapes.half_extents.cpu().numpy(), shapes.kind.tolist(), strict=True):
-        mesh: Any = surface_mesh(KINDS[kind])  # trimesh's methods carry no types
+def surfaces(shapes: Primitives) -> list[trimesh.Trimesh]:
+    """Each shape's surface as a mesh, scene units."""
+    meshes: list[Any] = [surface_mesh(KINDS[kind]) for kind in shapes.kind.tolist()]  # trimesh's methods carry no types
+    for mesh, extents in zip(meshes, shapes.half_extents.cpu().numpy(), strict=True):
         mesh.apply_scale(extents)
-        samples.append(np.asarray(mesh.sample(n_points, seed=seed)))
-    return samples
+    return meshes

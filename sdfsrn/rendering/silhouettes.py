@@ -5,6 +5,11 @@ jitter (eq. 2), samples are evaluated without a graph, and one picked sample per
 minimum, for hit and miss alike, so that what is rendered is the silhouette of Mini SDF-SRN, sigmoid(-min_sdf / temperature).
 """
 
+import functools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -12,18 +17,50 @@ from torch import Tensor
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.rendering import Sdf
 
-# Points evaluated at once without a graph: small enough for the activations to stay in the processor's cache.
-CHUNK = 8_192
+# Points evaluated at once without a graph on a CPU: few enough for the activations to stay in a core's cache. A field that likes
+# another number has it as its `points_at_once`.
+CHUNK = 2_048
+SAMPLES_AT_ONCE = 131_072  # along rays: what is in memory
+SHARPENINGS = 24  # of one minimum at most: an edge takes a handful, a smooth minimum one or none
 
 # The signed distance of rays that miss the unit sphere: far outside at any temperature in use.
 MISS = 1.0
 
 
 def evaluate(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
-    """The field without a graph, in chunks."""
-    step = CHUNK // points.shape[0] if points.device.type == "cpu" else points.shape[1]
-    with torch.no_grad():
-        return torch.cat([sdf(part) for part in points.split(max(1, step), dim=1)], dim=1)
+    """The field without a graph; on a CPU in chunks, each by one thread from its first layer to its last.
+
+    There are as many threads as torch may use. Were they to share each small operation, all would wait for one another in it, on
+    a busy machine for a thread that is not even running.
+    """
+
+    def ask(part: Tensor) -> Tensor:
+        with torch.no_grad():  # holds for one thread
+            return sdf(part)
+
+    if points.device.type != "cpu":
+        return ask(points)
+    step = max(1, getattr(sdf, "points_at_once", CHUNK) // points.shape[0])
+    parts = points.split(step, dim=1)
+    n_threads = torch.get_num_threads()
+    found = map(ask, parts) if n_threads == 1 else _threads(n_threads, os.getpid()).map(ask, parts)
+    return torch.cat(list(found), dim=1)
+
+
+@functools.lru_cache(maxsize=1)  # an earlier pool ends its threads when it is dropped
+def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a forked process has none of its parent's threads
+    """Threads of which each computes alone."""
+    started = threading.Barrier(count)
+
+    def alone() -> None:
+        torch.set_num_threads(1)  # for this thread, and for those that start later
+        torch.get_num_threads()  # a thread takes over its count at the first such call: now, not after the others' is set back
+        started.wait()
+
+    pool = ThreadPoolExecutor(count, thread_name_prefix="evaluate", initializer=alone)
+    list(pool.map(lambda _: None, range(count)))
+    torch.set_num_threads(count)
+    return pool
 
 
 def stratified(
@@ -52,7 +89,7 @@ def along(
     t: Float[Tensor, "batch n samples"],
 ) -> Float[Tensor, "batch n samples"]:
     """The field at samples of rays, without a graph; at no time are all points in memory."""
-    at_once = max(1, 16 * CHUNK // (t.shape[0] * t.shape[2]))  # rays of each picture: their samples are a handful of chunks
+    at_once = max(1, SAMPLES_AT_ONCE // (t.shape[0] * t.shape[2]))  # rays of each picture: their samples are a few dozen chunks
     parts = zip(*(each.split(at_once, 1) for each in (rays_o, rays_d, t)), strict=True)
     return torch.cat([evaluate(sdf, points_at(*part).flatten(1, 2)).view(part[2].shape) for part in parts], dim=1)
 
@@ -92,6 +129,101 @@ def seek_minimum(
     t_beside = t.gather(-1, beside)
     values = torch.cat([coarse.amin(dim=-1, keepdim=True), along(sdf, rays_o, rays_d, t_beside)], dim=-1)
     return lowest(values, torch.cat([t.gather(-1, middle), t_beside], dim=-1))
+
+
+def brackets(
+    values: Float[Tensor, "batch n samples"], ceiling: Float[Tensor, "batch n"]
+) -> tuple[Int64[Tensor, " found"], Int64[Tensor, " found"]]:
+    """Where rays may have their minima: the samples below `ceiling` that are no larger than their neighbours.
+
+    Per sample the place of its ray among all rays, and its own on the ray. A ray has none, one or several.
+    """
+    padded = torch.nn.functional.pad(values, (1, 1), value=torch.inf)
+    is_low = (values <= padded[..., :-2]) & (values < padded[..., 2:]) & (values < ceiling[..., None])
+    ray, sample = is_low.flatten(0, 1).nonzero().unbind(-1)
+    return ray, sample
+
+
+def sharpen(
+    sdf: Sdf,
+    rays_o: Float[Tensor, "n 3"],
+    rays_d: Float[Tensor, "n 3"],
+    t: Float[Tensor, " n"],
+    value: Float[Tensor, " n"],
+    span: Float[Tensor, "n 2"],
+    step: float,
+    lipschitz: float,
+    tolerance: float,
+) -> Float[Tensor, " n"]:
+    """The field's minimum on each ray within its `span`, where the field is convex along the ray.
+
+    It is right to about `tolerance` where it is 0, and a tenth of itself less so elsewhere.
+
+    It is sought around `t`, where the field is `value`, with a `step` to either side at first. Of three places the middle one
+    is the lowest, or the field is asked further out. Then it is asked where a parabola through the three is lowest; where it
+    is as the parabola says, it is smooth, and that was its minimum. Where it is not, there is an edge, and more to ask.
+    """
+    ends = torch.stack([torch.maximum(t - step, span[:, 0]), torch.minimum(t + step, span[:, 1])], dim=-1)
+    at_ends = evaluate(sdf, points_at(rays_o, rays_d, ends).view(1, -1, 3)).view(ends.shape)
+    t = torch.stack([ends[:, 0], t, ends[:, 1]], dim=-1)
+    values = torch.stack([at_ends[:, 0], value, at_ends[:, 1]], dim=-1)
+    least = values.amin(-1)
+    active = torch.arange(len(t), device=t.device)
+    for _ in range(SHARPENINGS):
+        place, expected, gain = _next_place(t, values, span[active], lipschitz)
+        is_open = gain > tolerance + values.amin(-1).abs() / 10
+        active, t, values, place, expected = (each[is_open] for each in (active, t, values, place, expected))
+        if not len(active):
+            break
+        value = evaluate(sdf, (rays_o[active] + place[:, None] * rays_d[active])[None])[0]
+        least[active] = torch.minimum(least[active], value)
+        t, order = torch.cat([t, place[:, None]], dim=-1).sort(dim=-1)
+        values = torch.cat([values, value[:, None]], dim=-1).gather(-1, order)
+        # to go on with: the lowest and its neighbours
+        kept = (values.argmin(-1, keepdim=True) - 1).clamp(0, 1) + torch.arange(3, device=t.device)
+        is_edge = ~((value - expected).abs() < tolerance / 8)
+        active, t, values = active[is_edge], t.gather(-1, kept)[is_edge], values.gather(-1, kept)[is_edge]
+    return least
+
+
+def _next_place(
+    t: Float[Tensor, "n 3"], values: Float[Tensor, "n 3"], span: Float[Tensor, "n 2"], lipschitz: float
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Where to ask next, the value expected there (NaN: none), and how much lower than the middle the field may be at most.
+
+    Where the three are evenly spread, it is where a parabola through them is lowest. Else it is where an edge would be:
+    between the middle and an end a convex field lies above the line through the middle and the other end, and above the line
+    that falls from the end as steeply as `lipschitz` allows: where these lines meet is the least that it can be.
+    """
+    width = t.diff(dim=-1)
+    rise = (values[:, [0, 2]] - values[:, 1:2]) / width.clamp(min=1e-9)  # from the middle to either end
+    other = rise.flip(-1).clamp(min=0)
+    way = torch.minimum(((lipschitz - rise) * width).clamp(min=0) / (lipschitz + other), width)
+    gain, side = (other * way).max(dim=-1)
+    sign = 2 * side - 1
+    of_side = side[:, None]
+    sum_of_rises = rise.sum(-1).clamp(min=1e-12)
+    bend = sum_of_rises / width.sum(-1)
+    turn = (rise[:, 0] * width[:, 1] - rise[:, 1] * width[:, 0]) / (2 * sum_of_rises)  # to where the parabola is lowest
+    # what is asked too near to the middle would tell nothing
+    least = width.gather(-1, of_side)[:, 0] / 4
+    on_parabola = torch.where(turn.abs() < least, sign * least, turn)
+    is_even = width.amax(-1) < 3 * width.amin(-1)  # else the parabola of an edge is lowest far from it
+    on_lines = sign * torch.minimum(way, width / 2).gather(-1, of_side)[:, 0]
+    step = torch.where(is_even, on_parabola, on_lines)
+    place = t[:, 1] + step
+    expected = torch.where(is_even, values[:, 1] + bend * (step - 2 * turn) * step, torch.nan)
+
+    lowest = values.argmin(-1)
+    before = torch.maximum(t[:, 0] - 2 * width[:, 0], span[:, 0])
+    behind = torch.minimum(t[:, 2] + 2 * width[:, 1], span[:, 1])
+    beyond = torch.where(lowest == 0, before, behind)
+    is_moved = (lowest != 1) & ((beyond < t[:, 0]) | (beyond > t[:, 2]))
+    return (
+        torch.where(is_moved, beyond, place),
+        torch.where(is_moved, torch.nan, expected),
+        torch.where(is_moved, torch.inf, gain),
+    )
 
 
 def inside_span(

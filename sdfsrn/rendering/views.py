@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,12 +19,17 @@ from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import chosen_rays, orbit_c2w, pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import MISS, along, evaluate, first_and_last, pick_minimum, stratified
+from sdfsrn.rendering.silhouettes import MISS, along, brackets, evaluate, first_and_last, pick_minimum, sharpen, stratified
 
 BLOCKS = (8, 4)  # pixels per side that one coarse ray may decide, each a multiple of the next
 WIDEST = 0.15  # of these blocks, scene units: far beside a ray it says little
 SAMPLES = 48  # along the unit sphere's diameter
+SPACING = 2 / SAMPLES  # at most, scene units
 STEPS = (12, 24, 36, SAMPLES)  # of them: what a ray is searched with that need be on a part of the diameter only
+FINER = 8  # samples between the neighbours of one that may be a ray's smallest
+OUTLINE = 1.25  # pixels beside the outline: beyond them a softened silhouette is within 2/255 of black or white
+SHARP = 0.75  # pixels beside the outline: further out a soft edge hardly changes, and the first look is enough
+SHARPNESS = 0.05  # pixels: how far off a minimum at the outline may be
 BISECTIONS = 8
 RAYS_AT_ONCE = 32_768
 
@@ -58,30 +64,39 @@ class Camera:
 
 
 def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
-    """The smallest signed distance on each pixel's ray: exact to the field near the outline, of the right sign elsewhere."""
+    """The smallest distance on each pixel's ray, scene units: the field's beside the outline, of the right sign elsewhere.
+
+    At the outline it is exact to SHARPNESS. Distances are the field divided by the grid's `slope`.
+    """
     n_views, size, width = len(camera.c2w), camera.size, camera.pixel_width()
-    outline = 1.25 * width  # beyond it a softened silhouette is within 2/255 of black or white
     blocks = [*(block for block in BLOCKS if block * width <= WIDEST), 1]
     n_blocks = -(-size // blocks[0])
     picture = torch.zeros(n_views, n_blocks, n_blocks, device=camera.c2w.device)
     low, high, tolerance = torch.zeros_like(picture), torch.full_like(picture, torch.inf), math.inf
     for block, finer in itertools.pairwise(blocks):
-        # A ray `reach` beside another comes at most that much closer to a surface: in the unit sphere no two of a block are
-        # further apart than behind its centre; and a tenth more, as no learned field is exactly 1-Lipschitz.
-        reach = 1.1 * (1 + 1 / camera.distance()) * block / math.sqrt(2) * width
+        # in the unit sphere no two rays of a block are further apart than behind its centre
+        reach = (1 + 1 / camera.distance()) * block / math.sqrt(2) * width
         undecided = picture.abs() < tolerance
         rays_o, rays_d = (rays[None] for rays in chosen_rays(camera.c2w, camera.fovy_deg, size, undecided, block))
-        found = _block_minima(grid, rays_o, rays_d, low[undecided][None], high[undecided][None], 2 * reach)
+        found = _block_minima(grid, rays_o, rays_d, low[undecided][None], high[undecided][None], reach)
         for part, value in zip((picture, low, high), found, strict=True):
             part[undecided] = value[0]
         picture, low, high = (_spread(part, block // finer, -(-size // finer)) for part in (picture, low, high))
-        tolerance = reach + grid.margin / 2
+        tolerance = _at_most(grid, reach, SPACING)
     undecided = picture.abs() < tolerance
     rays_o, rays_d = (rays[None] for rays in chosen_rays(camera.c2w, camera.fovy_deg, size, undecided))
     near, far, meets = unit_sphere_interval(rays_o, rays_d)
     low, high = (torch.clamp(end[undecided][None], near, far) for end in (low, high))
-    picture[undecided] = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, low, high, outline), MISS)[0]
+    picture[undecided] = torch.where(meets, _ray_minima(sdf, grid, rays_o, rays_d, low, high, width), MISS)[0]
     return picture
+
+
+def _at_most(grid: GridField, beside: float, spacing: float | Tensor) -> Any:
+    """The most that the grid's smallest sample on a ray can be, if the ray passes a surface at a distance of `beside`.
+
+    Where it comes closest, the way to the surface is at right angles to it, and a sample is half the spacing away at most.
+    """
+    return grid.lipschitz * (beside**2 + (spacing / 2) ** 2) ** 0.5 + grid.error
 
 
 def _spread(blocks: Float[Tensor, "batch n n"], times: int, size: int) -> Float[Tensor, "batch size size"]:
@@ -89,14 +104,15 @@ def _spread(blocks: Float[Tensor, "batch n n"], times: int, size: int) -> Float[
 
 
 def _block_minima(
-    grid: GridField, rays_o: Tensor, rays_d: Tensor, low: Tensor, high: Tensor, slack: float
+    grid: GridField, rays_o: Tensor, rays_d: Tensor, low: Tensor, high: Tensor, reach: float
 ) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "1 n"], Float[Tensor, "1 n"]]:
     """For one ray per block of pixels: its minimum, and between which `t` a ray of the block may have its own.
 
-    It is between `low` and `high`. Where the block's ray is more than `slack` above its minimum, no ray half as far away can
-    be lowest. The ball is searched with a margin, else a ray that just touches it would speak for others that go deep.
+    It is between `low` and `high`. A ray `reach` beside it cannot be lowest where it is higher above its own minimum than both
+    can differ. The ball is searched with a margin, else a ray that just touches it would speak for others that go deep.
     """
-    near, far, reaches = grid.ball_interval(rays_o, rays_d, slack / 2)
+    slack = grid.lipschitz * reach + _at_most(grid, reach, SPACING) + grid.error
+    near, far, reaches = grid.ball_interval(rays_o, rays_d, reach)
     low, high = torch.clamp(low, near, far), torch.clamp(high, near, far)
     minima = evaluate(grid, rays_o + near[..., None] * rays_d)  # of a ray that misses the ball, where it is nearest
     begin, end = torch.zeros_like(near), torch.full_like(near, torch.inf)
@@ -112,19 +128,53 @@ def _block_minima(
 
 
 def _ray_minima(
-    sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, low: Tensor, high: Tensor, outline: float
+    sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, low: Tensor, high: Tensor, width: float
 ) -> Float[Tensor, "1 n"]:
-    """The smallest value between `low` and `high`: the grid's, and the field's within `outline` or where the sign is in doubt."""
+    """The smallest value between `low` and `high`: the grid's, and beside the outline the field's; a pixel has `width`.
+
+    A ray may pass the surface more than once: each of its minima that may be the smallest is looked at.
+    """
     minima = torch.empty_like(low)
+    found = []
     for part, n_samples in _by_length(low, high):
         part_o, part_d, part_low, part_high = (ends[part][None] for ends in (rays_o, rays_d, low, high))
-        t, smallest = pick_minimum(grid, part_o, part_d, stratified(part_low, part_high, n_samples, None))
-        doubt = ((part_high - part_low) / (2 * n_samples)).clamp(min=grid.error)  # between samples, or between nodes
-        close = smallest.abs() < outline + doubt
-        if close.any():
-            smallest[close] = evaluate(sdf, (part_o + t[..., None] * part_d)[close][None])[0]
-        minima[part] = smallest[0]
+        t = stratified(part_low, part_high, n_samples, None)
+        values = along(grid, part_o, part_d, t)
+        minima[part] = values.amin(-1)[0]
+        spacing = (part_high - part_low) / n_samples
+        ray, sample = brackets(values, _at_most(grid, OUTLINE * width, spacing))
+        step = spacing[0, ray]
+        found.append((part[0].nonzero()[ray, 0], t[0, ray, sample] - step, t[0, ray, sample] + step))
+    if not found:
+        return minima  # there are no rays
+    ray, begin, end = (torch.cat(each) for each in zip(*found, strict=True))
+    span = torch.stack([torch.maximum(begin, low[0, ray]), torch.minimum(end, high[0, ray])], dim=-1)
+    several = _sharp_minima(sdf, grid, rays_o[0, ray], rays_d[0, ray], span, width)
+    minima[0, ray] = torch.inf
+    minima[0] = minima[0].scatter_reduce(0, ray, several, "amin")
     return minima
+
+
+def _sharp_minima(
+    sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor, span: Tensor, width: float
+) -> Float[Tensor, " n"]:
+    """The smallest value within each `span` of `t`: the grid's, and beside the outline the field's."""
+    outline = OUTLINE * width
+    samples = stratified(span[None, :, 0], span[None, :, 1], FINER, None)
+    t, smallest = (found[0] for found in pick_minimum(grid, rays_o[None], rays_d[None], samples))
+    spacing = (span[:, 1] - span[:, 0]) / FINER
+    close = (smallest < _at_most(grid, outline, spacing)) & (smallest > -grid.lipschitz * outline - grid.error)
+    t, span, rays_o, rays_d = (each[close] for each in (t, span, rays_o, rays_d))
+    field = grid.scaled(sdf)
+    values = field((rays_o + t[:, None] * rays_d)[None])[0]
+    # the field's minimum is no lower than the grid's may be, and at most half a cell beside the grid's
+    sharp = SHARP * width
+    highest = min(sharp + 2 * grid.error, grid.lipschitz * math.hypot(sharp, grid.margin / 2))
+    near = (values > -sharp) & (values < highest)
+    t, at, span, rays_o, rays_d = (each[near] for each in (t, values, span, rays_o, rays_d))
+    values[near] = sharpen(field, rays_o, rays_d, t, at, span, grid.margin / 2, grid.lipschitz, SHARPNESS * width)
+    smallest[close] = values
+    return smallest
 
 
 def _by_length(low: Tensor, high: Tensor) -> Iterator[tuple[Tensor, int]]:

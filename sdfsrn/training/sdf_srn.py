@@ -41,7 +41,7 @@ from sdfsrn.training.losses import (
     centre_loss,
     eikonal_loss,
     hollow_loss,
-    silhouette_loss,
+    silhouette_entropy,
     thickness_loss,
     view_loss,
 )
@@ -50,7 +50,7 @@ from sdfsrn.training.losses import (
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
 OPTIMIZER_STATE = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
-LOSSES = ("loss", "silhouette_loss", "eikonal_loss", "bound_loss")
+LOSSES = ("loss", "silhouette_entropy", "eikonal_loss", "bound_loss")
 HISTORY = ("epoch", "step", *LOSSES)
 MUON_RATE = 3.0  # times Adam's
 MUON_DECAY = 0.3  # of the matrices, times their rate and per step
@@ -281,7 +281,7 @@ class Run:
         # one call is quicker than several
         picked, sdf_in_ball, *at_ends = sdf(torch.cat(asked, dim=1)).split([part.shape[1] for part in asked], dim=1)
         random, eikonal = _anywhere(sdf, some_o + t_random[..., None] * some_d)
-        silhouette = silhouette_loss(picked, inside, config.temperature)
+        silhouette = silhouette_entropy(picked, inside, config.temperature)
         bound = bound_loss(random, t_random * angle[:, ::EVERYWHERE].sin()) + bound_loss(picked, t_picked * angle.sin())
         loss = config.silhouette_weight * silhouette + config.eikonal_weight * eikonal + config.bound_weight * bound
         loss = loss + config.view_weight * view_loss(seen, azimuth_deg, elevation_deg)

@@ -23,7 +23,7 @@ from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.networks.encoder import encoder_images
 from sdfsrn.rendering.silhouettes import pick_minimum
 from sdfsrn.training import TrainingCollapsed
-from sdfsrn.training.losses import silhouette_loss
+from sdfsrn.training.losses import silhouette_entropy
 from sdfsrn.training.sdf_srn import Drawn, Run
 from tests.benchmarks.machine import DEVICE, RESULTS, commit, machine, prepare
 from tests.benchmarks.target import epochs_to_target
@@ -67,7 +67,7 @@ class PlainRun(AdamRun):
     def _losses(self, drawn: Drawn) -> Tensor:
         latents = self.model.encode(drawn.images)
         minima = self._minima(latents, drawn.rays_o, drawn.rays_d, drawn.t)
-        loss = silhouette_loss(minima, drawn.inside, self.config.temperature)
+        loss = silhouette_entropy(minima, drawn.inside, self.config.temperature)
         zero = torch.zeros_like(loss)
         return torch.stack([loss, loss, zero, zero])
 

@@ -17,7 +17,7 @@ def test_red_is_too_much_and_blue_is_missing() -> None:
 
 
 def test_figures_are_pictures(tmp_path: Path) -> None:
-    history = [{"epoch": epoch, "loss": 1 / epoch, "silhouette_loss": 0.0} for epoch in (1, 2, 3)]
+    history = [{"epoch": epoch, "loss": 1 / epoch, "silhouette_entropy": 0.0} for epoch in (1, 2, 3)]
     loss_figure(history, tmp_path / "loss.png")
     masks = torch.rand(2, 6, 64, 64) < 0.5
     novel_views_figure(masks, masks, ["sphere", "box"], tmp_path / "novel.png")

@@ -1,10 +1,10 @@
 """Measures on cases worked by hand."""
 
-import numpy as np
 import pytest
 import torch
+import trimesh
 
-from sdfsrn.evaluation.metrics import chamfer_l1, iou
+from sdfsrn.evaluation.metrics import CHAMFER_POINTS, chamfer_l1, iou, surface_distance
 from sdfsrn.evaluation.protocol import rays_meet_inside
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 from sdfsrn.rendering.grids import GridField
@@ -19,8 +19,25 @@ def test_iou_by_hand() -> None:
 
 
 def test_chamfer_by_hand() -> None:
-    assert chamfer_l1(np.array([[0.0, 0, 0]]), np.array([[3.0, 4, 0]])) == 5
-    assert chamfer_l1(np.array([[0.0, 0, 0]]), np.array([[0.0, 0, 0], [2.0, 0, 0]])) == pytest.approx(0.5)
+    sphere, larger = (trimesh.creation.icosphere(subdivisions=5, radius=radius) for radius in (0.5, 0.6))
+    assert chamfer_l1(sphere, larger) == pytest.approx(0.1, rel=0.01)
+    assert chamfer_l1(larger, sphere) == pytest.approx(0.1, rel=0.01)
+    assert chamfer_l1(sphere, sphere) < 1e-4, "no noise of sampling"
+    # of a cube shifted by 0.1 in x: one face stands out by 0.1, one lies inside, near its edges less deep, and a twentieth of the
+    # other four stands out by 0.05 on average
+    cube, shifted = trimesh.creation.box((2, 2, 2)), trimesh.creation.box((2, 2, 2))
+    shifted.apply_translation([0.1, 0, 0])
+    by_hand = (0.1 + (1 - 0.9**3) / 3 + 4 * 0.05 * 0.05) / 6
+    assert chamfer_l1(cube, shifted) == pytest.approx(by_hand, rel=0.03)
+
+
+def test_distances_to_a_surface_are_trimeshs_own() -> None:
+    one, other = trimesh.creation.capsule(height=0.6, radius=0.2), trimesh.creation.annulus(0.2, 0.5, 0.3)
+    points, _ = trimesh.sample.sample_surface(one, CHAMFER_POINTS, seed=0)
+    some = slice(0, 200)
+    exact = trimesh.proximity.ProximityQuery(other).on_surface(points[some])[1]
+    found = surface_distance(one, other, seed=0)[some]
+    assert (found >= exact - 1e-9).all() and (found - exact).mean() < 3e-4
 
 
 @pytest.mark.parametrize("name", ["ball", "box", "decoder"])

@@ -53,7 +53,8 @@ def test_report_is_what_geometry_says() -> None:
     assert novel["without_spheres"] == novel["box"]
     assert list(novel["by_offset"]) == ["30", "90", "150", "210", "270", "330"]
     assert abs(report["iou_3d"] - (1 + 0.8**3) / 3) < 0.01
-    assert abs(report["chamfer_l1"] - (0 + 0.1) / 2) < 0.02, "the failure does not count"
+    assert abs(report["chamfer_l1"] - (0 + 0.1) / 2) < 0.001, "the failure does not count"
+    assert 0 <= report["chamfer_l1_floor"] < 1e-4
     assert abs(report["surface_gradient_norm"] - 1) < 1e-3
     assert evaluation.novel_truth is not None
     assert evaluation.novel_truth.shape == evaluation.novel_prediction.shape == (3, 6, 64, 64)
@@ -66,6 +67,7 @@ def test_without_a_known_truth_the_rest_is_reported() -> None:
     assert evaluation.novel_truth is None and evaluation.novel_prediction.shape == (3, 6, 64, 64)
     report = evaluation.report
     assert (report["novel_view_iou"], report["iou_3d"], report["chamfer_l1"]) == (None, None, None)
+    assert report["chamfer_l1_floor"] is None
     assert report["n_failures"] == 1 and abs(report["surface_gradient_norm"] - 1) < 1e-3 and report["wrong_pixels"] > 0
 
 

@@ -22,6 +22,28 @@ def box(half_edges: tuple[float, float, float]) -> Sdf:
     return field
 
 
+def torus(ring: float, tube: float) -> Sdf:
+    """A torus around the y axis, exact distance."""
+    return lambda points: torch.hypot(torch.hypot(points[..., 0], points[..., 2]) - ring, points[..., 1]) - tube
+
+
+def capsule(start: tuple[float, float, float], end: tuple[float, float, float], radius: float) -> Sdf:
+    """All within `radius` of a segment, exact distance."""
+
+    def field(points: Tensor) -> Tensor:
+        first, way = torch.tensor(start, dtype=points.dtype), torch.tensor(end, dtype=points.dtype)
+        way = way - first
+        share = ((points - first) @ way / way.square().sum()).clamp(0, 1)
+        return (points - first - share[..., None] * way).norm(dim=-1) - radius
+
+    return field
+
+
+def times(sdf: Sdf, factor: float) -> Sdf:
+    """The same shape by a field that is no distance: it rises by `factor` per scene unit."""
+    return lambda points: factor * sdf(points)
+
+
 def decoder_field(seed: int, batch: int = 1) -> tuple[Model, Sdf]:
     """A real decoder, pushed off its first sphere so that its surface has folds."""
     torch.manual_seed(seed)

@@ -22,3 +22,26 @@ def dense_minimum(sdf: Sdf, rays_o: Tensor, rays_d: Tensor, n_samples: int) -> T
     with torch.no_grad():
         smallest = plain_minimum(sdf, rays_o, rays_d, middle[..., None] + half[..., None] * fraction)
     return torch.where(squared > 0, smallest, torch.ones_like(smallest))
+
+
+def exact_minimum(sdf: Sdf, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+    """The minimum of a true distance on each ray in double precision, within 0.02 of a surface; elsewhere a sample near it.
+
+    Ternary search between the neighbours of the smallest of dense samples, on which the distance to one body has one minimum.
+    """
+    rays_o, rays_d = rays_o[0].double(), rays_d[0].double()
+    middle = -(rays_o * rays_d).sum(-1)
+    half = (middle**2 - (rays_o**2).sum(-1) + 1).clamp(min=0).sqrt()
+    t = middle[:, None] + half[:, None] * torch.linspace(-1, 1, 49, dtype=torch.float64)
+    parts = zip(*(each.split(16_384) for each in (rays_o, rays_d, t)), strict=True)
+    values = torch.cat([sdf((o[:, None] + at[..., None] * d[:, None]).float()).double() for o, d, at in parts])
+    minima, place = values.min(dim=-1)
+    close = minima < 0.04
+    rays_o, rays_d, t, place = (each[close] for each in (rays_o, rays_d, t, place[:, None]))
+    low, high = (t.gather(1, (place + side).clamp(0, 48))[:, 0] for side in (-1, 1))
+    for _ in range(50):
+        third = (high - low) / 3
+        left, right = (sdf(rays_o + at[:, None] * rays_d) for at in (low + third, high - third))
+        low, high = torch.where(left < right, low, low + third), torch.where(left < right, high - third, high)
+    minima[close] = sdf(rays_o + low[:, None] * rays_d)
+    return minima

@@ -1,6 +1,11 @@
 """The renderer with one picked sample per ray against a plain one, a pinhole's exact disc and finite differences."""
 
 import math
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 
 import pytest
 import torch
@@ -16,6 +21,7 @@ from sdfsrn.rendering.silhouettes import (
     pick_minimum,
     ray_minimum,
     seek_minimum,
+    sharpen,
     soft_silhouette,
     stratified,
 )
@@ -170,6 +176,92 @@ def test_evaluation_in_chunks_is_the_evaluation() -> None:
     values = evaluate(sdf, points)
     assert not values.requires_grad
     torch.testing.assert_close(values, sdf(points).detach())
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_each_chunk_is_one_threads_and_no_setting_changes() -> None:
+    _, sdf = decoder_field(0)
+    points = torch.rand(1, 20_000, 3)
+    seen: set[tuple[int, int]] = set()
+
+    def watched(part: torch.Tensor) -> torch.Tensor:
+        seen.add((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.005)  # so that no thread takes all chunks before the other one wakes
+        return sdf(part)
+
+    shared = evaluate(watched, points)
+    assert {count for _, count in seen} == {1} and 1 < len({thread for thread, _ in seen}) <= 2
+    assert torch.get_num_threads() == 2
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [2], "a thread that starts later has the process's count"
+    before = threading.active_count()
+    evaluate(watched, points)
+    assert threading.active_count() == before, "the threads are kept"
+    torch.set_num_threads(1)
+    assert torch.equal(evaluate(sdf, points), shared), "to the bit"
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_what_a_field_raises_is_raised() -> None:
+    def broken(part: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError(f"{part.shape[1]} points")
+
+    with pytest.raises(ZeroDivisionError, match="2048 points"):
+        evaluate(broken, torch.rand(1, 10_000, 3))
+
+
+def _evaluated_in_a_process(pipe: Connection) -> None:
+    torch.set_num_threads(2)
+    pipe.send(float(evaluate(ball(0.5), torch.ones(1, 10_000, 3)).mean()))
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_process_of_ones_own_has_threads_of_its_own(method: str) -> None:
+    evaluate(ball(0.5), torch.rand(1, 10_000, 3))
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe()
+    process = context.Process(target=_evaluated_in_a_process, args=(there,))
+    process.start()
+    try:
+        assert here.poll(60), "it waits for threads that it does not have"
+        assert here.recv() == pytest.approx(3**0.5 - 0.5)
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_a_kink_and_a_smooth_minimum_are_found_wherever_they_lie() -> None:
+    """Along rays that start at x = -1: a kink of unlike sides, and a parabola; both begun beside their minima."""
+    generator = torch.Generator().manual_seed(0)
+    place = torch.rand(400, generator=generator) * 0.04 - 0.02
+    rays_o = torch.stack([torch.full((400,), -1.0), place, torch.zeros(400)], dim=-1)
+    rays_d = torch.tensor([[1.0, 0.0, 0.0]]).expand(400, 3)
+    span = torch.tensor([[0.9, 1.1]]).expand(400, 2)
+
+    def kink(points: torch.Tensor) -> torch.Tensor:
+        away = points[..., 0] - points[..., 1]
+        return torch.maximum(-0.9 * away, 0.3 * away)
+
+    def smooth(points: torch.Tensor) -> torch.Tensor:
+        return 3 * (points[..., 0] - points[..., 1]).square()
+
+    for sdf in (kink, smooth):
+        start = torch.ones(400)
+        value = sdf(rays_o + start[:, None] * rays_d)
+        found = sharpen(sdf, rays_o, rays_d, start, value, span, 0.01, 1.0, 1e-4)
+        # where by chance a kink lies as a parabola would it is missed by a little
+        assert found.min() >= 0 and found.max() < 1e-3 and (found < 1.2e-4).float().mean() > 0.95
 
 
 def test_soft_silhouette_is_the_sigmoid() -> None:

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy import ndimage
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from sdfsrn.geometry.cameras import orbit_c2w
+from sdfsrn.reconstruct import antialiased
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.views import SAMPLES, Camera, field_normals, minimum_picture, surface_picture
-from tests.sdfsrn.rendering.fields import ball, box, decoder_field
-from tests.sdfsrn.rendering.plain import dense_minimum
+from tests.sdfsrn.rendering.fields import ball, box, capsule, decoder_field, times, torus
+from tests.sdfsrn.rendering.plain import dense_minimum, exact_minimum
 
 FIELDS = {
     "ball": ball(0.6),
@@ -44,6 +47,66 @@ def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
     picture = minimum_picture(sdf, GridField(sdf), camera)
     # sharp edges, which fall between samples, are what the tolerance is for: 0.25 % was measured there, 0 on the ball
     assert _disagreement(picture, sdf, camera) < (1e-4 if "ball" in name else 4e-3)
+
+
+BOX = (0.5, 0.3, 0.2)
+EXACT = {
+    "ball": ball(0.6),
+    "box": box(BOX),
+    "thin plate": box((0.5, 0.05, 0.4)),
+    "torus": torus(0.5, 0.15),
+    "capsule": capsule((-0.4, -0.2, 0.1), (0.5, 0.3, -0.2), 0.12),
+}
+
+
+def _true_silhouettes(name: str, camera: Camera) -> Tensor:
+    """Closed forms in double precision for the ball and the boxes, dense samples and a search between them for the others."""
+    rays_o, rays_d = (rays.double() for rays in camera.rays())
+    if name == "ball":
+        hit = torch.linalg.cross(rays_o, rays_d).norm(dim=-1) < 0.6
+    elif name in ("box", "thin plate"):
+        half = torch.tensor(BOX if name == "box" else (0.5, 0.05, 0.4), dtype=torch.float64)
+        to_faces = torch.stack([(-half - rays_o) / rays_d, (half - rays_o) / rays_d])
+        hit = to_faces.amin(0).amax(-1) < to_faces.amax(0).amin(-1)
+    else:
+        hit = exact_minimum(EXACT[name], rays_o, rays_d) < 0
+    return hit.view(-1, camera.size, camera.size)
+
+
+@pytest.mark.parametrize("name", list(EXACT))
+@pytest.mark.parametrize("size", [64, 512, pytest.param(1024, marks=pytest.mark.slow)])
+def test_silhouettes_of_exact_fields_are_exact(name: str, size: int) -> None:
+    camera = _camera(size, 2 if size < 512 or name in ("ball", "box", "thin plate") else 1)  # the others' truth takes long
+    found = minimum_picture(EXACT[name], GridField(EXACT[name]), camera) < 0
+    truth = _true_silhouettes(name, camera)
+    for one, true in zip(found, truth, strict=True):
+        iou = float((one & true).sum() / (one | true).sum())
+        assert iou >= (0.999 if size >= 512 else 0.98), f"{name}: {iou:.5f}"
+        beside = ndimage.distance_transform_edt(true.numpy()) + ndimage.distance_transform_edt(~true.numpy())
+        assert not ((one != true).numpy() & (beside > 1)).any(), "only a pixel at the outline can be on the wrong side"
+
+
+@pytest.mark.parametrize("name", ["box", "thin plate", "torus", "decoder 1"])
+@pytest.mark.parametrize("factor", [0.3, 3.0, 5.0, 10.0])
+def test_a_field_that_rises_faster_or_slower_makes_the_same_picture(name: str, factor: float) -> None:
+    sdf, camera = (FIELDS | EXACT)[name], _camera(128)
+    scaled = times(sdf, factor)
+    picture, other = (minimum_picture(field, GridField(field), camera) for field in (sdf, scaled))
+    assert ((picture < 0) != (other < 0)).sum() <= 2, "up to rounding"
+    difference = np.abs(antialiased(picture, camera).astype(int) - antialiased(other, camera))
+    assert difference.max() <= 4 or (difference > 4).mean() < 1e-4
+    grey = (antialiased(other, camera) > 25) & (antialiased(other, camera) < 230)
+    outline = ((picture < 0)[:, 1:] != (picture < 0)[:, :-1]).sum() + ((picture < 0)[..., 1:] != (picture < 0)[..., :-1]).sum()
+    assert 0.3 < grey.sum() / float(outline) < 1.5, "the soft edge is about a pixel wide"
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 10.0])
+def test_a_grid_measures_how_fast_its_field_rises(factor: float) -> None:
+    grid = GridField(times(box(BOX), factor))
+    assert grid.slope == pytest.approx(factor, rel=0.01)
+    assert 1 <= grid.lipschitz < 1.2
+    uneven = GridField(lambda points: (points / torch.tensor([1.0, 0.5, 0.25])).norm(dim=-1) - 0.8)
+    assert 4 <= uneven.slope * uneven.lipschitz < 5, "four times as fast along z as along x"
 
 
 def test_where_nothing_is_near_the_field_is_not_asked() -> None:
