@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from sdfsrn.config import SyntheticData
-from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.data.synthetic import Progress, families_of, make_views
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.primitives import Primitives
 from sdfsrn.tensor_files import read_tensors
@@ -52,14 +52,14 @@ class Dataset:
         return self.views[torch.tensor(self.first)]
 
 
-def open_dataset(data: SyntheticData | Path) -> Dataset:
+def open_dataset(data: SyntheticData | Path, progress: Progress = lambda done, total: None) -> Dataset:
     """Draw a synthetic data set, or read the file of one's own. Raises ValueError for a file that is none."""
-    return _read(data) if isinstance(data, Path) else synthetic_dataset(data)
+    return _read(data) if isinstance(data, Path) else synthetic_dataset(data, progress)
 
 
-def synthetic_dataset(data: SyntheticData) -> Dataset:
-    """Draw it."""
-    shapes, views = make_views(data)
+def synthetic_dataset(data: SyntheticData, progress: Progress = lambda done, total: None) -> Dataset:
+    """Draw it; `progress` hears how many pictures of how many there are."""
+    shapes, views = make_views(data, progress)
     first = tuple(range(0, len(views), data.views_per_shape))
     return Dataset(views, first, tuple(families_of(data)), shapes, dataclasses.asdict(data))
 

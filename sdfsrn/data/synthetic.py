@@ -1,6 +1,6 @@
 """The synthetic data set of the HTTP contract: simple shapes, each seen by its own few cameras and no other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,9 @@ CURVED_RANGE = (0.25, 0.75)  # radii and semi-axes
 FLAT_RANGE = (0.2, 0.55)  # half edges of boxes, wedges and L-blocks
 AMBIENT = 0.3
 RENDERED_AT_ONCE = 64
+
+# done, total; may raise, which is how a caller stops
+Progress = Callable[[int, int], None]
 
 
 def make_shapes(data: SyntheticData) -> Primitives:
@@ -48,7 +51,7 @@ def families_of(data: SyntheticData) -> list[str]:
     return [data.families[i % len(data.families)] for i in range(data.n_shapes)]
 
 
-def make_views(data: SyntheticData) -> tuple[Primitives, TrainingViews]:
+def make_views(data: SyntheticData, progress: Progress = lambda done, total: None) -> tuple[Primitives, TrainingViews]:
     """The shapes and their pictures; picture i shows shape i // views_per_shape."""
     shapes = make_shapes(data)
     generator = torch.Generator().manual_seed(data.seed + 1_000_003)
@@ -62,10 +65,10 @@ def make_views(data: SyntheticData) -> tuple[Primitives, TrainingViews]:
     light = torch.nn.functional.normalize(light, dim=-1)
     c2w = orbit_c2w(azimuth, elevation, CAMERA_DISTANCE)
     owner = torch.arange(count) // data.views_per_shape
-    pictures = [
-        shade(shapes[owner[part]], c2w[part], albedo[part], light[part], SIZE)
-        for part in torch.arange(count).split(RENDERED_AT_ONCE)
-    ]
+    pictures = []
+    for part in torch.arange(count).split(RENDERED_AT_ONCE):
+        progress(int(part[0]), count)
+        pictures.append(shade(shapes[owner[part]], c2w[part], albedo[part], light[part], SIZE))
     images, masks = (torch.cat(kind) for kind in zip(*pictures, strict=True))
     return shapes, TrainingViews(images, masks, c2w, azimuth, elevation, CAMERA_DISTANCE, FOVY_DEG)
 

@@ -57,7 +57,7 @@ async def _taken_in(request: Request, context: Context, caller: str, idempotency
         await check_quota(context, caller)
     async with _received(request) as archive:
         digest = await run_in_threadpool(_digest, archive)
-        asked = Asked.of(request, caller, idempotency_key, {"file": digest})
+        asked = Asked.of(request, caller, idempotency_key, {"files": {"archive": digest}})
         if before := await asked_before(context, asked):
             return asked, before
         await check_quota(context, caller)

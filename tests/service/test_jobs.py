@@ -175,11 +175,11 @@ def test_a_leaving_worker_gives_back_what_it_holds_and_gets_no_more(jobs: Jobs) 
     assert jobs.heartbeat(job) == "ok"
     jobs.leave("w")
     assert jobs.heartbeat(job) == "release"
-    assert jobs.settle(job) == "queued"
+    assert jobs.release(job) == "queued"
     assert jobs.claim("training", "w") is None
     again = jobs.claim("training", "another")
     assert again and again.id == job.id and again.attempt == 2
-    assert jobs.settle(job) == "lost", "its fence is old"
+    assert jobs.release(job) == "lost", "its fence is old"
     assert jobs.lose(again.id, jobs.beats()[again.id], 1) == "failed", "being given back was no loss, this is the first"
 
 
@@ -190,11 +190,11 @@ def test_pause_and_resume(jobs: Jobs) -> None:
     assert jobs.resume(waiting.id) == "paused" and status(jobs, waiting) == "queued"
     job = jobs.claim("training", "w")
     assert job and jobs.pause(job.id) == "running" and jobs.heartbeat(job) == "pause"
-    assert jobs.settle(job) == "paused" and jobs.heartbeat(job) == "lost"
+    assert jobs.release(job) == "paused" and jobs.heartbeat(job) == "lost"
     assert jobs.resume(job.id) == "paused"
     job = jobs.claim("training", "w")
     assert job and jobs.pause(job.id) == "running" and jobs.resume(job.id) == "pausing"
-    assert jobs.settle(job) == "queued", "resumed before its worker had let go"
+    assert jobs.release(job) == "queued", "resumed before its worker had let go"
     job = jobs.claim("training", "w")
     assert job and jobs.pause(job.id) == "running"
     assert jobs.lose(job.id, jobs.beats()[job.id], 3) == "paused", "a worker lost while pausing"
@@ -360,9 +360,9 @@ def test_on_a_disk_that_is_nearly_full_nothing_is_uploaded(
 
 def test_a_claim_that_is_repeated_after_a_lost_answer_is_one_claim(jobs: Jobs) -> None:
     made = [make(jobs).id for _ in range(2)]
-    first = [jobs._run("claim", "training", "w", "call-1", now(), 0, "", "") for _ in range(2)]
+    first = [jobs._run("claim", "training", "w", "call-1", now(), 0, "", "", RUNS, 1) for _ in range(2)]
     assert first == [[made[0], 1]] * 2
-    assert jobs._run("claim", "training", "w", "call-2", now(), 0, "", "") == [made[1], 1]
+    assert jobs._run("claim", "training", "w", "call-2", now(), 0, "", "", RUNS, 1) == [made[1], 1]
 
 
 def test_a_worker_stopped_as_it_claims_does_not_wake_with_anothers_fence(jobs: Jobs, settings: Settings) -> None:

@@ -64,7 +64,7 @@ def test_it_hears_of_a_pause_and_still_of_a_cancellation_after_it(broker: Broker
         jobs.cancel(job.id)
         time.sleep(HEARTBEAT_S + 0.5)
         assert stopped_within(claim, 1) == "cancel"
-        assert claim.settle() == "cancelled"
+        assert claim.release() == "cancelled"
 
 
 def test_a_lost_claim_stops_and_publishes_nothing(broker: Broker, jobs: Jobs) -> None:
