@@ -98,21 +98,30 @@ class Deliveries:
         """One delivery after another, until the line is empty or the host does not answer."""
         try:
             while job_id := self._next(host):
-                answered = self._deliver(job_id)
+                try:
+                    answered = self._deliver(job_id)
+                finally:
+                    with self._lock:
+                        self._taken.discard(job_id)
                 with self._lock:
-                    self._taken.discard(job_id)
-                    if answered:
-                        host.failures = 0
-                    else:
-                        host.failures += 1
-                        wait_s = HOST_WAITS_S[min(host.failures, len(HOST_WAITS_S)) - 1]
-                        host.until = time.monotonic() + wait_s
-                        self._taken -= set(host.ids)  # they are due still, and put off at the next look
-                        host.ids.clear()
-                        _log.info("%s does not answer, it is left alone for %.0f s", name, wait_s)
+                    host.failures = 0 if answered else host.failures + 1
+                if not answered:
+                    wait_s = HOST_WAITS_S[min(host.failures, len(HOST_WAITS_S)) - 1]
+                    _log.info("%s does not answer, it is left alone for %.0f s", name, wait_s)
+                    self._dissolve(host, wait_s)
+        except redis.RedisError as error:
+            _log.warning("the broker does not answer: %s", error)
+            self._dissolve(host, 0.0)
         finally:
             with self._lock:
                 host.busy -= 1
+
+    def _dissolve(self, host: Host, wait_s: float) -> None:
+        """Nobody stands in the host's line any more; they are due still, and seen to at the next look."""
+        with self._lock:
+            host.until = time.monotonic() + wait_s
+            self._taken -= set(host.ids)
+            host.ids.clear()
 
     def _next(self, host: Host) -> str | None:
         with self._lock:
@@ -120,23 +129,22 @@ class Deliveries:
 
     def _deliver(self, job_id: str) -> bool:
         """Whether the host answered. The next attempt is written down before this one is made: a crash costs a repetition."""
-        try:
-            tries = self._jobs.begin_webhook(job_id, RETRY_AT_LEAST_S)
-            job = self._jobs.get(job_id) if tries else None
-            if job is None:  # told by another keeper, or removed
-                return True
-            with logs.about(job.id, job.trace):
-                try:
-                    webhooks.send(job, self._settings)
-                    self._jobs.webhook_done(job.id)
-                    _log.info("told the webhook of job %s", job.id)
-                except webhooks.NotSent as error:
-                    self._plan_next(job.id, tries, error)
-                    return not isinstance(error, webhooks.NoAnswer)
-        except redis.RedisError as error:
-            _log.warning("the broker does not answer: %s", error)
-        except Exception:
-            _log.exception("the webhook of job %s", job_id)
+        tries = self._jobs.begin_webhook(job_id, RETRY_AT_LEAST_S)
+        job = self._jobs.get(job_id) if tries else None
+        if job is None:  # told by another keeper, or removed
+            return True
+        with logs.about(job.id, job.trace):
+            try:
+                webhooks.send(job, self._settings)
+                self._jobs.webhook_done(job.id)
+                _log.info("told the webhook of job %s", job.id)
+            except webhooks.NotSent as error:
+                self._plan_next(job.id, tries, error)
+                return not isinstance(error, webhooks.NoAnswer)
+            except redis.RedisError:
+                raise
+            except Exception:  # a record that cannot be read must not keep the rest of the line waiting
+                _log.exception("the webhook of job %s", job.id)
         return True
 
     def _plan_next(self, job_id: str, tries: int, error: webhooks.NotSent) -> None:

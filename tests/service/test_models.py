@@ -9,8 +9,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import torch
+from safetensors.torch import load, load_file
 
+from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS
+from service.jobs import connect
 from tests.conftest import SMALL_TRAINING, Stack
 from tests.sdfsrn.test_checkpoint_header import changed, listed
 
@@ -43,6 +47,25 @@ def test_a_training_is_published_and_used_by_name(stack: Stack, published: dict[
     # four passes over four shapes teach little: what counts is whose model it was
     assert answer.json()["model"] == {"name": "small", "version": 1}
     assert answer.json()["provenance"]["model_digest"] == version["digest"]
+
+
+def test_what_is_published_from_a_job_holds_no_state_of_its_training(stack: Stack, published: dict[str, Any], photo: bytes) -> None:
+    def used() -> int:
+        return int(connect(stack.settings()).hget("sdfsrn:used:", "bytes") or 0)
+
+    before = used()
+    version = stack.client.post("/v1/models/bare/versions", json={"job": published["id"]}).json()
+    (path,) = (stack.data / "artifacts" / "models" / "everybody" / "bare").iterdir()
+    full = load(stack.client.get(f"/v1/jobs/{published['id']}/artifacts/checkpoint.safetensors").content)
+    served = load_file(path)
+    assert any(name.startswith("state.") for name in full) and not any(name.startswith("state.") for name in served)
+    assert all(torch.equal(value, full[name]) for name, value in served.items()) and served
+    assert version["bytes"] == path.stat().st_size == used() - before
+    assert version["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert Checkpoint.load(path).state == {} and Checkpoint.load(path).config["epochs"] == 4
+    answer = reconstruct(stack.client, photo, "bare").json()
+    assert answer["provenance"]["model_digest"] == version["digest"]
+    assert stack.client.delete("/v1/models/bare").status_code == 204 and used() == before
 
 
 def test_its_artifacts_may_go_and_the_model_stays(stack: Stack, photo: bytes) -> None:

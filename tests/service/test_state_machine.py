@@ -164,15 +164,18 @@ class Scripts(RuleBasedStateMachine):
         target=ids,
         owner=st.sampled_from(OWNERS),
         queue=st.sampled_from(QUEUES),
-        kind=st.sampled_from(("training", "dataset", "training", "of the future")),
-        schema=st.sampled_from((SCHEMA, SCHEMA, 0, SCHEMA + 1)),
+        kind=st.sampled_from(("training", "dataset", "training", "training", "training", "of the future")),
+        schema=st.sampled_from((SCHEMA, SCHEMA, SCHEMA, SCHEMA, 0, SCHEMA + 1)),
         webhook=st.booleans(),
         publishes=st.booleans(),
         size=st.integers(0, 9),
         key=st.sampled_from(("", "", "k")),
         digest=st.sampled_from("de"),
     )
-    def create(
+    def create(self, **said: Any) -> Any:
+        return self.created(**said)
+
+    def created(
         self, owner: str, queue: str, kind: str, schema: int, webhook: bool, publishes: bool, size: int, key: str, digest: str
     ) -> Any:
         self.time += 1
@@ -195,7 +198,7 @@ class Scripts(RuleBasedStateMachine):
                 with pytest.raises(Conflict):
                     self.jobs.create(job, QUOTAS, key, digest)
             return multiple()
-        if self.unfinished(owner) >= QUOTAS["unfinished"] or publishes and self.promised(owner) >= QUOTAS["versions"]:
+        if self.unfinished(owner) >= QUOTAS["unfinished"] or (publishes and self.promised(owner) >= QUOTAS["versions"]):
             with pytest.raises(Full):
                 self.jobs.create(job, QUOTAS, key, digest)
             return multiple()
@@ -269,6 +272,15 @@ class Scripts(RuleBasedStateMachine):
         max_bytes=st.sampled_from((None, None, 12)),
     )
     def claim(self, queue: str, worker: str, max_bytes: int | None) -> Any:
+        return self.claimed(queue, worker, max_bytes)
+
+    @rule(target=claims, owner=st.sampled_from(OWNERS), webhook=st.booleans(), publishes=st.booleans())
+    def create_and_claim(self, owner: str, webhook: bool, publishes: bool) -> Any:
+        """What most rules need first, in one step."""
+        self.created(owner, "training", "training", SCHEMA, webhook, publishes, 1, "", "d")
+        return self.claimed("training", "w1", None)
+
+    def claimed(self, queue: str, worker: str, max_bytes: int | None) -> Any:
         expected_id = None
         for job_id in self.client.zrange(f"sdfsrn:queue:{queue}", 0, -1) if worker not in self.leaving else ():
             expected = self.model[job_id]
@@ -346,13 +358,20 @@ class Scripts(RuleBasedStateMachine):
 
     # -- what the keeper does
 
-    @rule(target=looks)
-    def look(self) -> Any:
-        return multiple(*self.jobs.beats().items())
+    @rule(target=looks, job=claims)
+    def look(self, job: Job) -> Any:
+        return job.id, (str(job.fence), self.client.hget(f"sdfsrn:job:{job.id}", "beat") or "")
+
+    @rule(job=claims)
+    def look_and_lose(self, job: Job) -> None:
+        self.lost(*self.look(job))
 
     @rule(look=looks)
     def lose(self, look: tuple[str, tuple[str, str]]) -> None:
-        job_id, (fence, beat) = look
+        self.lost(*look)
+
+    def lost(self, job_id: str, seen: tuple[str, str]) -> None:
+        fence, beat = seen
         expected = self.model.get(job_id)
         before = stored(self.client)
         outcome = self.jobs.lose(job_id, (fence, beat), LOSSES)
