@@ -62,11 +62,11 @@ class Deliveries:
 
     def look(self) -> None:
         """Take in what is due; what is due at a host that is left alone, or has a full line, is put off."""
-        for job_id, url in self._jobs.webhooks_due(LOOKED_AT).items():
+        for job_id, (url, finished_at) in self._jobs.webhooks_due(LOOKED_AT).items():
             if url is None:
                 self._jobs.webhook_done(job_id)
             elif wait_s := self._take_in(job_id, urlsplit(url).netloc.lower()):
-                self._put_off(job_id, wait_s)
+                self._put_off(job_id, wait_s, finished_at)
         with self._lock:
             self._hosts = {name: host for name, host in self._hosts.items() if host.busy or host.ids or host.failures}
             for name, host in self._hosts.items():
@@ -86,9 +86,8 @@ class Deliveries:
             host.ids.append(job_id)
             return 0.0
 
-    def _put_off(self, job_id: str, wait_s: float) -> None:
-        job = self._jobs.get(job_id)
-        if job and job.finished_at and webhooks.seconds_since(job.finished_at) > GIVE_UP_AFTER_S:
+    def _put_off(self, job_id: str, wait_s: float, finished_at: str | None) -> None:
+        if finished_at and webhooks.seconds_since(finished_at) > GIVE_UP_AFTER_S:
             _log.warning("the webhook of job %s was not told: its host does not answer, giving up", job_id)
             self._jobs.webhook_done(job_id)
         else:
@@ -103,6 +102,8 @@ class Deliveries:
                 finally:
                     with self._lock:
                         self._taken.discard(job_id)
+                if answered is None:
+                    continue
                 with self._lock:
                     host.failures = 0 if answered else host.failures + 1
                 if not answered:
@@ -112,6 +113,8 @@ class Deliveries:
         except redis.RedisError as error:
             _log.warning("the broker does not answer: %s", error)
             self._dissolve(host, 0.0)
+        except Exception:  # the rest of the line goes on with the next look
+            _log.exception("a webhook to %s", name)
         finally:
             with self._lock:
                 host.busy -= 1
@@ -127,12 +130,15 @@ class Deliveries:
         with self._lock:
             return host.ids.popleft() if host.ids else None
 
-    def _deliver(self, job_id: str) -> bool:
-        """Whether the host answered. The next attempt is written down before this one is made: a crash costs a repetition."""
+    def _deliver(self, job_id: str) -> bool | None:
+        """Whether the host answered; None if it was not asked, for another keeper told it, or the job was removed.
+
+        The next attempt is written down before this one is made: a crash costs a repetition, never the message.
+        """
         tries = self._jobs.begin_webhook(job_id, RETRY_AT_LEAST_S)
         job = self._jobs.get(job_id) if tries else None
-        if job is None:  # told by another keeper, or removed
-            return True
+        if job is None:
+            return None
         with logs.about(job.id, job.trace):
             try:
                 webhooks.send(job, self._settings)
@@ -141,10 +147,6 @@ class Deliveries:
             except webhooks.NotSent as error:
                 self._plan_next(job.id, tries, error)
                 return not isinstance(error, webhooks.NoAnswer)
-            except redis.RedisError:
-                raise
-            except Exception:  # a record that cannot be read must not keep the rest of the line waiting
-                _log.exception("the webhook of job %s", job.id)
         return True
 
     def _plan_next(self, job_id: str, tries: int, error: webhooks.NotSent) -> None:

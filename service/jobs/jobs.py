@@ -252,13 +252,13 @@ class Jobs:
         ids: list[str] = self._redis.zrangebyscore("sdfsrn:forgetting", "-inf", time.time(), 0, limit)
         return ids
 
-    def webhooks_due(self, limit: int) -> dict[str, str | None]:
-        """Ended jobs whose callers wait to be told, those that wait longest first, each with its webhook's address."""
+    def webhooks_due(self, limit: int) -> dict[str, tuple[str | None, str | None]]:
+        """Ended jobs whose callers wait to be told, those that wait longest first: the webhook's address, and when it ended."""
         ids: list[str] = self._redis.zrangebyscore(_WEBHOOKS, "-inf", time.time(), 0, limit)
         pipe = self._redis.pipeline(transaction=False)
         for job_id in ids:
-            pipe.hget(_key(job_id), "webhook")
-        return dict(zip(ids, pipe.execute(), strict=True))
+            pipe.hmget(_key(job_id), "webhook", "finished_at")
+        return {job_id: (url, finished_at) for job_id, (url, finished_at) in zip(ids, pipe.execute(), strict=True)}
 
     def begin_webhook(self, job_id: str, again_in_s: float) -> int:
         """Count an attempt, and plan the next one in case this one is not heard of again; how many there were with it.
