@@ -39,6 +39,10 @@ class Watch:
         }
         return {name: moment - since for name, (_, since) in self._seen.items()}
 
+    def restart(self, name: str) -> None:
+        """Start the clock of one thing again."""
+        self._seen.pop(name, None)
+
     def forget(self) -> None:
         """Start all clocks again."""
         self._seen = {}
@@ -93,7 +97,7 @@ class Keeper:
         for job_id, still_s in self._beats.standing_s(dict(beats)).items():
             if still_s >= self._settings.lease_s:
                 outcome = self._jobs.lose(job_id, beats[job_id], self._settings.max_attempts)
-                _log.warning("job %s lost its worker: %s", job_id, outcome)
+                _log.warning("job %s had no heartbeat for %.0f s: it is %s", job_id, still_s, outcome)
                 self._wake_all()
 
     def wake_idle(self) -> None:
@@ -103,6 +107,7 @@ class Keeper:
             head = heads[queue]
             if head and still_s >= WAKE_AFTER_S and not self._jobs.messages(queue):
                 self._queue.wake(queue, head)
+                self._heads.restart(queue)  # it may be a job that no worker here can run: others behind it can be
 
     def expire(self) -> None:
         """Free the space of jobs whose artifacts were kept long enough; the records stay, to say so."""

@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData
-from service.jobs import Job
+from service.jobs import SCHEMA, Job
 
 METHOD = "sdf_srn"  # unless something else is said
 _TRAINING: dict[str, Any] = {"method": METHOD, "dataset": {}, "config": {}, "from_checkpoint": None, "publish_as": None}
 
 
 def resolved_params(job: Job) -> dict[str, Any]:
-    """All parameters of a job. Of a type or method that is not known here: what was said; of an expired job: nothing."""
-    if job.expired and not job.params:
-        return {}
+    """All parameters of a job; only what was said where this version does not know the type, the method or the schema.
+
+    Of a job that expired there are none.
+    """
+    if job.schema > SCHEMA or (job.expired and not job.params):
+        return job.params
     if job.type == "reconstruction":
         return _defaults(ReconstructionConfig) | job.params
     if job.type == "training":
