@@ -404,8 +404,16 @@ class Scripts(RuleBasedStateMachine):
             if len(remembered) > REMEMBERED:
                 self.forget(remembered[0])
 
+    @rule()
+    def begin_due_webhooks(self) -> None:
+        for job_id in self.those(lambda job: job.due):
+            self.begun_webhook(job_id)
+
     @rule(job_id=ids)
     def begin_webhook(self, job_id: str) -> None:
+        self.begun_webhook(job_id)
+
+    def begun_webhook(self, job_id: str) -> None:
         expected = self.model.get(job_id)
         if expected and expected.tries is not None and expected.due:
             expected.tries, expected.due = expected.tries + 1, False
