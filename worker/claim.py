@@ -29,6 +29,8 @@ STORE_AGAIN_S = 2.0
 PROGRESS_TIMEOUT_S = {"reconstruction": 300.0, "dataset": 600.0, "training": 1800.0}
 BACKSTOP_S = 30.0  # after the watchdog's time, if what hangs keeps even the watchdog's thread from running
 
+STORING = "storing"
+
 _log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
 
@@ -89,10 +91,13 @@ class Claim:
         self._watchdog.stop()
 
     def progress(self, phase: str, step: int, total: int, metrics: dict[str, float] | None = None) -> None:
-        """Report progress, at most twice a second and at the end of each phase; raises as `check` does, and TookTooLong."""
+        """Report progress, at most twice a second and at the end of each phase; raises as `check` does, and TookTooLong.
+
+        What is done when the phase STORING begins is kept, however late it is.
+        """
         self._watchdog.pulse()
         self.check()
-        if time.monotonic() > self._until:
+        if time.monotonic() > self._until and phase != STORING:
             raise TookTooLong(
                 f"the training did not end within {self._limit_s} s of its start or last resumption, the most that this service "
                 "allows (SDFSRN_MAX_TRAINING_S); train for fewer epochs, or on less"

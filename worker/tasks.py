@@ -36,7 +36,7 @@ from service.parameters import resolved_params
 from service.queue import DATASET, RECONSTRUCTION
 from service.registry import CONTACT_SHEET, VIEWS_FILE, Card, first_version, model_key
 from service.settings import Settings
-from worker.claim import Claim, Stopped, StoreAway, TookTooLong
+from worker.claim import STORING, Claim, Stopped, StoreAway, TookTooLong
 
 MODELS_KEPT = 2
 CHECKING_MEMORY = 3_000_000_000  # bytes of address space, beyond what stands before, for strangers' archives
@@ -291,7 +291,7 @@ def _publishable(claim: Claim, folder: Path) -> list[dict[str, Any]]:
     files: list[dict[str, Any]] = []
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     for path in paths:
-        claim.progress("storing", len(files), len(paths))
+        claim.progress(STORING, len(files), len(paths))
         numbered = re.fullmatch(r"(.+)_(\d{3})", path.stem)
         stored = claim.retry(partial(_artifacts.put_file, job_key(job.id, job.fence, path.name), path))
         files.append(

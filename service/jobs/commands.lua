@@ -210,8 +210,8 @@ local function first_runnable(queue_name, types, schema)
   while true do
     local ids = redis.call('ZRANGE', queue(queue_name), from, from + LOOKED_AT - 1)
     for _, id in ipairs(ids) do
-      local facts = redis.call('HMGET', job(id), 'type', 'schema')
-      if types[facts[1]] and tonumber(facts[2] or 0) <= schema then return id end
+      local facts = redis.call('HMGET', job(id), 'type', 'schema', 'status')
+      if facts[3] == 'queued' and types[facts[1]] and tonumber(facts[2] or 0) <= schema then return id end
     end
     if #ids < LOOKED_AT then return nil end
     from = from + LOOKED_AT
