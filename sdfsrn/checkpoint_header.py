@@ -49,6 +49,31 @@ def read_facts(data: bytes) -> FileFacts:
     return FileFacts(hashlib.sha256(data).hexdigest(), networks)
 
 
+def without_state(data: bytes) -> bytes:
+    """The same checkpoint without its `state.` tensors, which only resuming a training needs: as it is served.
+
+    Raises ValueError for bytes that are no safetensors file.
+    """
+    header = _header(data)
+    metadata = header.pop("__metadata__", {})
+    begin = 8 + int.from_bytes(data[:8], "little")
+    kept: dict[str, Any] = {"__metadata__": metadata}
+    content: list[bytes] = []
+    size = 0
+    try:
+        weights = {name: tensor for name, tensor in header.items() if not name.startswith("state.")}
+        for name, tensor in sorted(weights.items(), key=lambda item: item[1]["data_offsets"]):
+            start, end = tensor["data_offsets"]
+            content.append(data[begin + start : begin + end])
+            kept[name] = tensor | {"data_offsets": [size, size + len(content[-1])]}
+            size += len(content[-1])
+    except (TypeError, KeyError, ValueError):
+        raise ValueError("the file is no safetensors file: its tensors are not described") from None
+    text = json.dumps(kept, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format asks for tensors that are aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, *content])
+
+
 def network_shapes(latent_dim: int, hidden_dim: int, view_head: bool = False) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of the networks of these sizes."""
     channels = (3, 32, 64, 128, 256)

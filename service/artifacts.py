@@ -86,10 +86,6 @@ class Artifacts:
         """Store what is left of an open file; it is on disk when this returns."""
         return self._store(key, iter(lambda: source.read(_CHUNK), b""))
 
-    def copy(self, key: str, other: str) -> Stored:
-        """Store a file once more under another key; FileNotFoundError if there is none."""
-        return self._store(other, self.chunks(key))
-
     def read(self, key: str) -> bytes:
         """All bytes of a file; FileNotFoundError if there is none."""
         with _translated(f"cannot read {key}", FileNotFoundError):

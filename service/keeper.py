@@ -2,13 +2,13 @@
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import redis
 
-from service import lifeline, logs, webhooks
+from service import lifeline, logs
 from service.artifacts import Artifacts, StorageError, job_prefix
-from service.jobs import Job, Jobs, connect, is_id
+from service.deliveries import Deliveries
+from service.jobs import Jobs, connect, is_id
 from service.queue import QUEUES, Queue
 from service.registry import model_source
 from service.settings import Settings, read_settings
@@ -17,8 +17,6 @@ KEEPER = "keeper"
 LOOK_EVERY_S = 1.0
 WAKE_AFTER_S = 5.0
 EXPIRED_AT_ONCE = 20
-WEBHOOKS_AT_ONCE = 8
-RETRY_AT_LEAST_S = 60.0  # longer than any attempt takes
 SWEEP_EVERY_S = 60.0
 SWEEP_SHARE_S = 0.5  # lost jobs must not wait behind a large store
 # A file may be written a while before the record that names it.
@@ -41,6 +39,10 @@ class Watch:
         }
         return {name: moment - since for name, (_, since) in self._seen.items()}
 
+    def restart(self, name: str) -> None:
+        """Start the clock of one thing again."""
+        self._seen.pop(name, None)
+
     def forget(self) -> None:
         """Start all clocks again."""
         self._seen = {}
@@ -58,8 +60,7 @@ class Keeper:
         self._last_look = time.monotonic()
         self._last_sweep = 0.0
         self._unswept: list[str] = []
-        self._sending: set[str] = set()
-        self._senders = ThreadPoolExecutor(WEBHOOKS_AT_ONCE, thread_name_prefix="webhook")
+        self._deliveries = Deliveries(settings, self._jobs)
 
     def run(self) -> None:
         """Look once a second, for ever."""
@@ -96,7 +97,7 @@ class Keeper:
         for job_id, still_s in self._beats.standing_s(dict(beats)).items():
             if still_s >= self._settings.lease_s:
                 outcome = self._jobs.lose(job_id, beats[job_id], self._settings.max_attempts)
-                _log.warning("job %s lost its worker: %s", job_id, outcome)
+                _log.warning("job %s had no heartbeat for %.0f s: it is %s", job_id, still_s, outcome)
                 self._wake_all()
 
     def wake_idle(self) -> None:
@@ -106,6 +107,7 @@ class Keeper:
             head = heads[queue]
             if head and still_s >= WAKE_AFTER_S and not self._jobs.messages(queue):
                 self._queue.wake(queue, head)
+                self._heads.restart(queue)  # it may be a job that no worker here can run: others behind it can be
 
     def expire(self) -> None:
         """Free the space of jobs whose artifacts were kept long enough; the records stay, to say so."""
@@ -123,41 +125,8 @@ class Keeper:
             self._jobs.delete(job_id)
 
     def send_webhooks(self) -> None:
-        """Tell those who wait for a job's end, each in a thread: a receiver that never answers keeps nobody else waiting.
-
-        The next attempt is written down before this one is made, so a crash costs a repetition and never the message.
-        """
-        for job_id in self._jobs.webhooks_due(WEBHOOKS_AT_ONCE - len(self._sending)):
-            if job_id in self._sending:
-                continue
-            job = self._jobs.get(job_id)
-            tries = self._jobs.try_webhook_again(job_id, RETRY_AT_LEAST_S)
-            if job is None or job.webhook is None or self._settings.webhook_secret is None:
-                self._jobs.webhook_done(job_id)
-            else:
-                self._sending.add(job_id)
-                self._senders.submit(self._send, job, tries)
-
-    def _send(self, job: Job, tries: int) -> None:
-        with logs.about(job.id, job.trace):
-            try:
-                webhooks.send(job, self._settings)
-                self._jobs.webhook_done(job.id)
-                _log.info("told the webhook of job %s", job.id)
-            except webhooks.NotSent as error:
-                if tries > len(webhooks.RETRIES_S):
-                    _log.warning("the webhook of job %s was not told in %s attempts, giving up: %s", job.id, tries, error)
-                    self._jobs.webhook_done(job.id)
-                else:
-                    wait_s = webhooks.RETRIES_S[tries - 1]
-                    _log.info("the webhook of job %s was not told, again in %.0f s: %s", job.id, wait_s, error)
-                    self._jobs.try_webhook_at(job.id, wait_s)
-            except redis.RedisError as error:
-                _log.warning("the broker does not answer: %s", error)
-            except Exception:
-                _log.exception("the webhook of job %s", job.id)
-            finally:
-                self._sending.discard(job.id)
+        """Tell those who wait for a job's end."""
+        self._deliveries.look()
 
     def sweep(self, age_s: float = SWEEP_AGE_S) -> None:
         """Remove files older than `age_s` that no record names: half a second's worth, the next call goes on from there."""

@@ -6,12 +6,12 @@ the broker keeps a card each; their files lie in the artifact store under `model
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sdfsrn.checkpoint_header import FileFacts, read_facts
+from sdfsrn.checkpoint_header import FileFacts, read_facts, without_state
 from service.artifacts import Artifacts, StorageError, Stored
 from service.callers import may_see
 from service.errors import Problem
@@ -115,7 +115,8 @@ class Models:
             raise Problem(422, "what that training made is kept no more", field=field_name)
         for file in job.files:
             if file["name"] == "checkpoint.safetensors":
-                config = job.params["config"]
+                # as its worker ran it; a job of an older version says all of it in its parameters
+                config = job.provenance.get("config") or job.params["config"]
                 networks = {size: config[size] for size in ("latent_dim", "hidden_dim", "symmetry") if size in config}
                 source = {name: file[name] for name in ("key", "bytes", "sha256")}
                 return Card(file["sha256"], file["bytes"], networks, source, job.finished_at, job.id, job.metrics)
@@ -126,12 +127,20 @@ class Models:
         return first_version(self._weights, owner, name)
 
     def publish_job(self, name: str, job_id: str, caller: str) -> int:
-        """Make a training's checkpoint a version of a model; the same training is one version only."""
+        """Make a training's checkpoint, without what only resuming needs, a version of a model; one version per training."""
         card = self.of_job(job_id, "job", caller)
         if number := self._number_of(f"job {job_id}", name, caller):
             return number
-        stored = self._artifacts.copy(card.source["key"], model_key(caller, name, new_id()))
-        return self._publish(f"job {job_id}", name, caller, Card(**{**asdict(card), "source": dict(stored), "created_at": now()}))
+        try:
+            served = without_state(self._artifacts.read(card.source["key"]))
+            facts = read_facts(served)
+        except ValueError as error:
+            raise Problem(422, f"that training's checkpoint cannot be served: {error}", field="job") from None
+        stored = self._artifacts.put(model_key(caller, name, new_id()), served)
+        card = replace(
+            card, digest=facts.digest, bytes=stored["bytes"], networks=facts.networks, source=dict(stored), created_at=now()
+        )
+        return self._publish(f"job {job_id}", name, caller, card)
 
     def publish_file(self, name: str, file: BinaryIO, facts: FileFacts, caller: str) -> int:
         """Make an uploaded file a version of a model; the same bytes are one version only."""

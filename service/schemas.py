@@ -26,7 +26,8 @@ from pydantic import (
 )
 
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData, View
-from service.jobs import Job, JobType, Status
+from service.jobs import TYPES, Job, Status
+from service.parameters import resolved_params
 from service.registry import CONTACT_SHEET, VIEWS_FILE
 
 _CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -227,11 +228,14 @@ class JobLinks(BaseModel):
     archive: str
 
 
+_TYPE = f"{', '.join(TYPES)}, or another one of a newer version of the service"
+
+
 class JobEnvelope(BaseModel):
     """The one envelope for everything that takes time."""
 
     id: str
-    type: JobType
+    type: str = Field(description=_TYPE)
     status: Status
     progress: Progress
     queue: QueuePlace | None
@@ -261,7 +265,7 @@ class JobEnvelope(BaseModel):
             progress=_progress(job),
             queue=QueuePlace(name=job.queue, position=job.position) if job.position is not None else None,
             attempt=max(1, job.attempt),
-            params=job.params,
+            params=resolved_params(job),
             model=ModelName(**job.model) if job.model else None,
             published=ModelName(**job.published) if job.published else None,
             input_digest=job.input_digest,
@@ -294,7 +298,7 @@ class JobEvent(BaseModel):
     """Something that happened to a job; `id` is what Last-Event-ID names."""
 
     id: str
-    event: Literal["status", "progress", "metric", "log", "end", "gap"]
+    event: str = Field(description="status, progress, metric, log, end or gap; a newer version of the service may have more")
     data: dict[str, Any]
 
 

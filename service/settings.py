@@ -21,6 +21,14 @@ _EXIT_USAGE = 2
 _MAX_SOCKET_PATH = 100
 
 
+def _is_secret(value: str) -> bool:
+    """Whether a text is whsec_ and the base64 of 16 bytes or more."""
+    try:
+        return value.startswith("whsec_") and len(base64.b64decode(value[6:], validate=True)) >= 16
+    except ValueError:
+        return False
+
+
 def default_data_folder() -> Path:
     """Where this user's applications keep their data."""
     if sys.platform == "darwin":
@@ -61,7 +69,14 @@ class Settings(BaseSettings):
         "unless they ask for another time",
     )
     webhook_secret: str | None = Field(
-        default=None, description="whsec_ and base64, as in Standard Webhooks; without it none is sent"
+        default=None,
+        description="signs the webhooks of a service without keys: whsec_ and base64, as in Standard Webhooks; without it none "
+        "is sent",
+    )
+    webhook_secrets: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="name:whsec_... for each key whose jobs may have webhooks, separated by commas; a receiver that knows the "
+        "secret of one key cannot sign for another",
     )
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="hosts (or host:port) that webhooks may go to, separated by commas"
@@ -70,6 +85,12 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = Field(default="text", description="how log lines are written")
     lease_s: float = Field(default=10.0, ge=5, description="a job whose heartbeat (every 2 s) stood still this long is lost")
     max_attempts: int = Field(default=3, ge=1, description="losses without a newer checkpoint before a job fails")
+    progress_timeout_scale: float = Field(
+        default=1.0,
+        gt=0,
+        description="times the seconds after which a job that makes no progress is taken for lost: a reconstruction's 300, a "
+        "data set's 600, a training's 1,800; more on a very slow machine",
+    )
 
     @field_validator("keys", mode="before")
     @classmethod
@@ -101,14 +122,22 @@ class Settings(BaseSettings):
     @field_validator("webhook_secret")
     @classmethod
     def _decodable(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                usable = value.startswith("whsec_") and len(base64.b64decode(value[6:], validate=True)) >= 16
-            except ValueError:
-                usable = False
-            if not usable:
-                raise ValueError("expected whsec_ followed by the base64 of 16 bytes or more")
+        if value is not None and not _is_secret(value):
+            raise ValueError("expected whsec_ followed by the base64 of 16 bytes or more")
         return value
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+        if any(not name or not _is_secret(secret) for name, _, secret in pairs):
+            raise ValueError("expected name:whsec_...,name:whsec_... with the names of keys, and the base64 of 16 bytes or more")
+        secrets = {name: secret for name, _, secret in pairs}
+        if len(set(secrets.values())) < len(pairs):
+            raise ValueError("a name or a secret stands there twice; give each key a secret of its own")
+        return secrets
 
     @field_validator("hosts", "webhook_hosts", mode="before")
     @classmethod
@@ -119,6 +148,10 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    def secret_of(self, caller: str) -> str | None:
+        """What a caller's webhooks are signed with; None if they cannot be. Callers without a key share the common secret."""
+        return self.webhook_secrets.get(caller) if caller else self.webhook_secret
 
     @property
     def quotas(self) -> dict[str, int]:

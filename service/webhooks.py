@@ -13,6 +13,7 @@ import json
 import logging
 import socket
 import time
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from service.schemas import JobEnvelope
 from service.settings import Settings
 
 TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 3.0
 # Seconds from one attempt to the next; after the last the caller is not told.
 RETRIES_S = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0)
 MAX_URL = 2000
@@ -33,14 +35,32 @@ _log = logging.getLogger(__name__)
 
 
 class NotSent(RuntimeError):
-    """The receiver was not told this time."""
+    """The receiver was not told this time; `final` says that it never will be."""
+
+    final = False
 
 
-def check_url(url: str, settings: Settings) -> None:
-    """Raise a Problem if a webhook could never be sent to this address."""
-    if settings.webhook_secret is None or not settings.webhook_hosts:
+class NoAnswer(NotSent):
+    """Nobody answered: others who are to be told at the same host would wait as long."""
+
+
+class NoSecret(NotSent):
+    """There is nothing to sign with."""
+
+    final = True
+
+
+def check_url(url: str, caller: str, settings: Settings) -> None:
+    """Raise a Problem if a webhook of this caller could never be sent to this address."""
+    if not settings.webhook_hosts or not (settings.webhook_secret or settings.webhook_secrets):
         raise Problem(
             422, "webhooks are off here: the operator must set SDFSRN_WEBHOOK_SECRET and SDFSRN_WEBHOOK_HOSTS", field="webhook_url"
+        )
+    if settings.secret_of(caller) is None:
+        raise Problem(
+            422,
+            f"webhooks are off for the key {caller!r}: the operator must give it a secret of its own in SDFSRN_WEBHOOK_SECRETS",
+            field="webhook_url",
         )
     try:
         httpx.URL(url)  # stricter about control characters than urlsplit
@@ -60,7 +80,7 @@ def public_addresses(host: str, port: int, *, private: bool) -> list[str]:
     try:
         found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except OSError as error:
-        raise NotSent(f"{host} has no address: {error}") from error
+        raise NoAnswer(f"{host} has no address: {error}") from error
     if not private and any(not _is_public(address) for address in found):
         raise NotSent(f"{host} has an address that is not public")
     return found
@@ -77,6 +97,11 @@ def _is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast
 
 
+def seconds_since(time_rfc3339: str) -> float:
+    """How long ago a time of a record was."""
+    return time.time() - datetime.fromisoformat(time_rfc3339).timestamp()
+
+
 def signature(secret: str, message_id: str, timestamp: int, body: str) -> str:
     """Standard Webhooks' symmetric scheme: v1, and the base64 of HMAC-SHA256 over id, timestamp and body."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
@@ -86,7 +111,10 @@ def signature(secret: str, message_id: str, timestamp: int, body: str) -> str:
 
 def send(job: Job, settings: Settings) -> None:
     """Tell the receiver once; raises NotSent unless it answered with 2xx. Of its answer the status alone is read."""
-    assert job.webhook is not None and settings.webhook_secret is not None
+    secret = settings.secret_of(job.owner)
+    if secret is None:
+        raise NoSecret("there is no secret to sign it with (SDFSRN_WEBHOOK_SECRET, SDFSRN_WEBHOOK_SECRETS)")
+    assert job.webhook is not None
     parts = urlsplit(job.webhook)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     # The address that was looked at is the one that is used: a name may mean another one a moment later.
@@ -100,23 +128,26 @@ def send(job: Job, settings: Settings) -> None:
         "content-type": "application/json",
         "webhook-id": job.id,
         "webhook-timestamp": str(at),
-        "webhook-signature": signature(settings.webhook_secret, job.id, at, body),
+        "webhook-signature": signature(secret, job.id, at, body),
     }
     try:
         status = asyncio.run(_post(target, body, headers, {"sni_hostname": parts.hostname}))
+    except httpx.ConnectTimeout:
+        raise NoAnswer(f"nobody took the connection within {CONNECT_TIMEOUT_S:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotSent(f"{type(error).__name__}: {error}") from error
+        raise NoAnswer(f"{type(error).__name__}: {error}") from error
     except TimeoutError:
-        raise NotSent(f"the receiver did not answer within {TIMEOUT_S:.0f} s") from None
+        raise NoAnswer(f"the receiver did not answer within {TIMEOUT_S:.0f} s") from None
     if not 200 <= status < 300:
         raise NotSent(f"the receiver answered {status}")
 
 
 async def _post(target: httpx.URL, body: str, headers: dict[str, str], extensions: dict[str, Any]) -> int:
     """The status of the answer, in a time that holds for all of it: httpx's own starts again with every byte."""
+    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
     async with (
         asyncio.timeout(TIMEOUT_S),
-        httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as client,
+        httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client,
         client.stream("POST", target, content=body, headers=headers, extensions=extensions) as answer,
     ):
         return answer.status_code

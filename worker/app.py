@@ -51,7 +51,7 @@ def _start_child(**_: Any) -> None:
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _leave(**_: Any) -> None:
-    """An orderly end is no loss: this worker claims nothing more, and is asked for what it holds at its next heartbeat."""
+    """An orderly end is no loss: this worker claims nothing more, and is asked to release what it holds at its next heartbeat."""
     try:
         Jobs(connect(settings)).leave(os.environ[NAME_VARIABLE])
     except redis.RedisError as error:

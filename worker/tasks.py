@@ -11,6 +11,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,10 +32,11 @@ from sdfsrn.training import Interrupted, TrainingCollapsed, trainer
 from service import logs
 from service.artifacts import Artifacts, StorageError, job_key
 from service.jobs import Job, Jobs, Publication, connect, now
+from service.parameters import resolved_params
 from service.queue import DATASET, RECONSTRUCTION
 from service.registry import CONTACT_SHEET, VIEWS_FILE, Card, first_version, model_key
 from service.settings import Settings
-from worker.claim import Claim, Stopped, StoreAway, TookTooLong
+from worker.claim import STORING, Claim, Stopped, StoreAway, TookTooLong
 
 MODELS_KEPT = 2
 CHECKING_MEMORY = 3_000_000_000  # bytes of address space, beyond what stands before, for strangers' archives
@@ -77,7 +79,7 @@ def prepare(queue: str) -> None:
 
 def work_off(queue: str, worker: str) -> None:
     """Claim and do jobs until none waits."""
-    while job := _jobs.claim(queue, worker, _settings.max_bytes):
+    while job := _jobs.claim(queue, worker, _settings.max_bytes, tuple(_RUNNERS)):
         work(job)
 
 
@@ -96,7 +98,7 @@ def _work(job: Job) -> None:
             files = _publishable(claim, folder)
             claim.finish("succeeded", files=files, **outcome)
         except Interrupted as interrupted:
-            _log.info("job %s interrupted: %s; it is %s", job.id, interrupted, claim.settle())
+            _log.info("job %s interrupted: %s; it is %s", job.id, interrupted, claim.release())
         except Stopped as stopped:
             _log.info("job %s stopped: %s", job.id, stopped)
             claim.finish("cancelled")
@@ -115,17 +117,21 @@ def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     claim.progress("loading", 0, 1)
     model = _model(claim)
-    picture = Picture.from_png(claim.outwait(lambda: _artifacts.read(job_key(job.id, "input", "input.png"))))
-    metrics = model.run(picture, _reconstruction_config(job.params), folder, claim.progress)
+    picture = Picture.from_png(claim.retry(lambda: _artifacts.read(job_key(job.id, "input", "input.png"))))
+    metrics = model.run(picture, _reconstruction_config(resolved_params(job)), folder, claim.progress)
     return {"metrics": metrics, "provenance": _provenance(job)}
 
 
 def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
-    method = job.params["method"]
-    config: Any = _as_asked(METHODS[method], job.params["config"])
-    data = _fetched(claim, job.data, folder.with_suffix(".views")) if job.data else _synthetic(job.params["dataset"])
+    claim.progress("loading", 0, 1)
     start = _resumed(claim, folder.with_suffix(".resume"))
+    params = _as_begun(job, start)
+    method = params["method"]
+    if method not in METHODS:
+        raise ValueError(f"this version of the service does not know the method {method!r}, it has {', '.join(sorted(METHODS))}")
+    config: Any = _as_asked(METHODS[method], params["config"])
+    data = _fetched(claim, job.data, folder.with_suffix(".views")) if job.data else _synthetic(params["dataset"])
     parent = _fetched(claim, job.source, folder.with_suffix(".parent")) if job.source and not start else None
     last_key = job.checkpoint["key"] if job.checkpoint else None
 
@@ -156,8 +162,21 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
     )
     checkpoint = folder / "checkpoint.safetensors"
     digest = Checkpoint.load(checkpoint).dataset_digest
-    outcome = {"metrics": metrics, "provenance": _provenance(job) | {"dataset_digest": digest}}
+    outcome = {"metrics": metrics, "provenance": _provenance(job) | {"dataset_digest": digest, "config": asdict(config)}}
     return outcome | ({"publication": _publication(claim, checkpoint, metrics)} if job.params.get("publish_as") else {})
+
+
+def _as_begun(job: Job, start: Path | None) -> dict[str, Any]:
+    """The parameters of a training. One that goes on keeps the defaults that it began with, which this version may not have."""
+    params = resolved_params(job)
+    if start is None:
+        return params
+    begun = Checkpoint.load(start)
+    begun_with = {"config": begun.config, "dataset": begun.data}
+    for part in ("config", "dataset"):
+        kept = {name: value for name, value in begun_with[part].items() if name in params[part]}
+        params = params | {part: params[part] | kept | job.params.get(part, {})}
+    return params
 
 
 def _synthetic(dataset: dict[str, Any]) -> SyntheticData:
@@ -169,8 +188,9 @@ def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     archive = folder.with_name("archive.zip")
     claim.progress("fetching", 0, 1)
-    claim.outwait(lambda: _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive))
+    claim.retry(lambda: _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive))
     captures = read_captures(archive, claim.progress, skip_bad=job.params.get("skip_bad", False))
+    claim.progress("writing", 0, 1)
     save_dataset(captures.views, captures.subjects, folder / VIEWS_FILE)
     contact_sheet(captures.views).save(folder / CONTACT_SHEET)
     (folder / "report.json").write_text(json.dumps(captures.report, indent=1))
@@ -195,7 +215,7 @@ def _publication(claim: Claim, checkpoint: Path, metrics: dict[str, Any]) -> Pub
     Checkpoint.load(checkpoint).for_serving().save(served)
     facts = read_facts(served.read_bytes())
     name = str(job.params["publish_as"])
-    stored = claim.outwait(lambda: _artifacts.put_file(model_key(job.owner, name, job.id, job.fence), served))
+    stored = claim.retry(lambda: _artifacts.put_file(model_key(job.owner, name, job.id, job.fence), served))
     card = Card(facts.digest, stored["bytes"], facts.networks, dict(stored), now(), job.id, metrics)
     return Publication(name, first_version(_settings.weights, job.owner, name), card.dump())
 
@@ -213,7 +233,7 @@ def _as_asked(kind: type[Asked], values: dict[str, Any]) -> Asked:
     if unknown:
         raise ValueError(
             f"the job was taken in by another version of this service, whose setting {', '.join(unknown)} this one does not "
-            "have; submit it again"
+            "have; submit it again without it, or when all of the service has the same version"
         )
     return kind(**values)
 
@@ -266,7 +286,7 @@ def _fetched(claim: Claim, source: dict[str, Any], path: Path) -> Path:
         return shipped
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        digest = claim.outwait(lambda: _artifacts.fetch(source["key"], path))
+        digest = claim.retry(lambda: _artifacts.fetch(source["key"], path))
     except FileNotFoundError:
         raise ValueError(f"{source['key']}, which this job needs, was removed") from None
     if digest != source["sha256"]:
@@ -277,11 +297,13 @@ def _fetched(claim: Claim, source: dict[str, Any], path: Path) -> Path:
 def _publishable(claim: Claim, folder: Path) -> list[dict[str, Any]]:
     """Store every file of the folder under the job's fence, and describe it for the manifest."""
     job = claim.job
-    views = job.params.get("views", [])
-    files = []
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+    views = resolved_params(job).get("views", [])
+    files: list[dict[str, Any]] = []
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    for path in paths:
+        claim.progress(STORING, len(files), len(paths))
         numbered = re.fullmatch(r"(.+)_(\d{3})", path.stem)
-        stored = claim.outwait(partial(_artifacts.put_file, job_key(job.id, job.fence, path.name), path))
+        stored = claim.retry(partial(_artifacts.put_file, job_key(job.id, job.fence, path.name), path))
         files.append(
             {
                 "name": path.name,
@@ -295,7 +317,8 @@ def _publishable(claim: Claim, folder: Path) -> list[dict[str, Any]]:
 
 
 def _provenance(job: Job) -> dict[str, Any]:
-    config = job.params.get("config", job.params)
+    params = resolved_params(job)
+    config = params.get("config", params)
     return {
         "code_version": version("sdfsrn"),
         "torch_version": version("torch"),

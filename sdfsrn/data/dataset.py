@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdfsrn.config import SyntheticData
-from sdfsrn.data.synthetic import families_of, make_views
+from sdfsrn.data.synthetic import Progress, families_of, make_views
 from sdfsrn.data.views import TrainingViews
 from sdfsrn.geometry.primitives import Primitives
 from sdfsrn.images import Picture, tile_of
@@ -58,14 +58,19 @@ class Dataset:
         return self.views[torch.tensor(self.first)]
 
 
-def open_dataset(data: SyntheticData | Path) -> Dataset:
+def open_dataset(data: SyntheticData | Path, progress: Progress = lambda done, total: None) -> Dataset:
     """Draw a synthetic data set, or read the file of one's own. Raises ValueError for a file that is none."""
-    return _read(data) if isinstance(data, Path) else synthetic_dataset(data)
+    return _read(data) if isinstance(data, Path) else synthetic_dataset(data, progress=progress)
 
 
-def synthetic_dataset(data: SyntheticData, mask_radius: float | None = None) -> Dataset:
-    """Draw it. Its masks have `mask_radius` in their worlds, by default the mean of their radii."""
-    shapes, views = make_views(data)
+def synthetic_dataset(
+    data: SyntheticData, mask_radius: float | None = None, progress: Progress = lambda done, total: None
+) -> Dataset:
+    """Draw it. Its masks have `mask_radius` in their worlds, by default the mean of their radii.
+
+    `progress` hears how many pictures of how many there are.
+    """
+    shapes, views = make_views(data, progress)
     radius = mask_radius or views.mean_mask_radius()
     scales = views.scales(radius)
     first = tuple(range(0, len(views), data.views_per_shape))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,9 @@ FLAT_RANGE = (0.2, 0.55)  # half edges of boxes, wedges and L-blocks
 AMBIENT = 0.3
 RENDERED_AT_ONCE = 64
 PHOTOGRAPHED = (40, 56, 80, 112, 144)  # pixels per side of what a tile is cut from
+
+# done, total; may raise, which is how a caller stops
+Progress = Callable[[int, int], None]
 
 
 def make_shapes(data: SyntheticData) -> Primitives:
@@ -131,7 +134,7 @@ def make_scenes(data: SyntheticData) -> Scenes:
     return Scenes(make_shapes(data)[torch.arange(count) // data.views_per_shape], albedo, light, azimuth, elevation)
 
 
-def make_views(data: SyntheticData) -> tuple[Primitives, TrainingViews]:
+def make_views(data: SyntheticData, progress: Progress = lambda done, total: None) -> tuple[Primitives, TrainingViews]:
     """The shapes and their pictures, in the sizes in which they were drawn.
 
     The tiles come from photographs of several sizes, as people's pictures do.
@@ -141,14 +144,14 @@ def make_views(data: SyntheticData) -> tuple[Primitives, TrainingViews]:
     tiles = torch.empty(len(scenes), 3, TILE, TILE, dtype=torch.uint8)
     windows = torch.tensor([_window(mask) for mask in masks.numpy()])
     sides = torch.randint(len(PHOTOGRAPHED), (len(scenes),), generator=torch.Generator().manual_seed(data.seed + 2_000_003))
+    done = 0
     for i, side in enumerate(PHOTOGRAPHED):
-        chosen = (sides == i).nonzero()[:, 0]
-        for part in chosen.split(1024):
+        for part in (sides == i).nonzero()[:, 0].split(256):
+            progress(done, len(scenes))
+            done += len(part)
             for place, picture in zip(part.tolist(), scenes[part].photographs(windows[part], side), strict=True):
                 tiles[place] = torch.from_numpy(tile_of(picture).copy()).permute(2, 0, 1)
-    views = TrainingViews(
-        tiles, masks, scenes.c2w, scenes.azimuth_deg, scenes.elevation_deg, CAMERA_DISTANCE, FOVY_DEG
-    )
+    views = TrainingViews(tiles, masks, scenes.c2w, scenes.azimuth_deg, scenes.elevation_deg, CAMERA_DISTANCE, FOVY_DEG)
     return scenes.shapes[:: data.views_per_shape], views
 
 

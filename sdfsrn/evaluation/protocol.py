@@ -50,8 +50,9 @@ def evaluate_model(model: Model, dataset: Dataset, temperature: float, progress:
     A shape whose field has no inside is a failure: it counts as IoU 0, not at all in the distances, and in `n_failures`.
     """
     views, shapes = dataset.views, dataset.shapes
+    progress(0, len(dataset))
     latents = encode(model, views)
-    loss, wrong, input_iou = training_fit(model, views, latents, temperature)
+    loss, wrong, input_iou = training_fit(model, views, latents, temperature, each_part=lambda: progress(0, len(dataset)))
     novel, solid, chamfer, floor, gradient, truths, predictions = [], [], [], [], [], [], []
     for i, first in enumerate(dataset.first):
         sdf = model.sdf(latents[first][None])
@@ -97,14 +98,21 @@ def encode(model: Model, views: TrainingViews) -> Float[Tensor, "n latent_dim"]:
 
 
 def training_fit(
-    model: Model, views: TrainingViews, latents: Tensor, temperature: float, search: Callable[[Tensor], Sdf] | None = None
+    model: Model,
+    views: TrainingViews,
+    latents: Tensor,
+    temperature: float,
+    search: Callable[[Tensor], Sdf] | None = None,
+    each_part: Callable[[], None] = lambda: None,
 ) -> tuple[float, float, float]:
     """`silhouette_loss`, `wrong_pixels` and `input_iou`, each over all views and pixels.
 
     The nearest samples may be searched with what `search` gives for the latents; what counts is the field's own distance there.
+    `each_part` is called before each few pictures.
     """
     squared, wrong, ious = [], [], []
     for part in torch.arange(len(views)).split(IMAGES_AT_ONCE):
+        each_part()
         rays_o, rays_d = pixel_rays(views.c2w[part].to(model.device), views.fovy_deg, views.size)
         with torch.no_grad():
             cheaper = search(latents[part]) if search else None

@@ -86,7 +86,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     progress("data", 0, 1, {})
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, lambda done, total: progress("data", done, total, {}))
     run = Run(config, dataset, pick_device(device))
     if resume_from is not None:
         run.restore(Checkpoint.load(resume_from))
@@ -100,8 +100,8 @@ def train(
 
     try:
         while run.epoch < config.epochs:
-            row = run.train_epoch(lambda: progress("training", run.epoch, config.epochs, {}))
-            progress("training", run.epoch, config.epochs, row)
+            run.train_epoch(lambda: progress("training", run.epoch, config.epochs, {}))
+            progress("training", run.epoch, config.epochs, run.history[-1])
             last = run.epoch == config.epochs
             if last or run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs // 2:
                 run.watch()

@@ -7,16 +7,17 @@ callers in turn, a stream per job what happened to it.
 
 from service.jobs.ids import first_id_at, is_id, new_id, now, rfc3339
 from service.jobs.jobs import EVENTS_CHANNEL, Conflict, Event, Full, Jobs, Publication, connect
-from service.jobs.record import ENDED, Job, JobType, Status, Verdict
+from service.jobs.record import ENDED, SCHEMA, TYPES, Job, Status, Verdict
 
 __all__ = [
     "ENDED",
     "EVENTS_CHANNEL",
+    "SCHEMA",
+    "TYPES",
     "Conflict",
     "Event",
     "Full",
     "Job",
-    "JobType",
     "Jobs",
     "Publication",
     "Status",

@@ -1,7 +1,12 @@
 -- Everything that changes job records. One call is one command, so it happens wholly or not at all.
 -- ARGV[1] is the command's name, the rest are its arguments.
+--
+-- Every command checks the job's status, and its fence where a worker calls it. The broker's answer may be lost after the
+-- command was done, and the client then sends it once more: done twice, a command leaves what it leaves done once.
+-- (A heartbeat alone counts twice, which says twice that the worker lives.)
 
 local EVENTS_KEPT = 10000
+local LOOKED_AT = 100 -- so many of a queue are looked at with one call
 local IDEMPOTENT_S = 24 * 3600
 local LEAVING_S = 3600
 local REMEMBERED_S = 30 * 24 * 3600  -- for which a record says that its artifacts are gone
@@ -48,6 +53,7 @@ local function keep(id, bytes)
 end
 
 local RUNS = {running = true, cancelling = true, pausing = true}
+local ENDED = {succeeded = true, failed = true, cancelled = true}
 
 local function holds(id, fence)
   local at = redis.call('HMGET', job(id), 'fence', 'status')
@@ -64,7 +70,8 @@ local function turn(id, status)
   event(id, 'status', cjson.encode({status = status}))
 end
 
-local function let_go(id)
+-- Nobody works on the job from now on.
+local function release(id)
   redis.call('HDEL', job(id), 'worker')
   redis.call('SREM', 'sdfsrn:running', id)
 end
@@ -85,7 +92,7 @@ local function finish(id, status, at, epoch, bytes)
   redis.call('HINCRBY', 'sdfsrn:ended', (facts[3] or '') .. ' ' .. status, 1)
   redis.call('SREM', unfinished(owner_of(id)), id)
   redis.call('SREM', publishing(owner_of(id)), id)
-  let_go(id)
+  release(id)
   turn(id, status)
   event(id, 'end', cjson.encode({status = status}))
   redis.call('EXPIRE', 'sdfsrn:events:' .. id, STORY_S)
@@ -96,7 +103,10 @@ end
 -- waiting. So far as its jobs leave the middle of a line, an owner has empty rounds, which `leave_queue` skips.
 local function line(name, owner) return 'sdfsrn:line:' .. name .. ':' .. owner end
 
-local function present_round(name) return tonumber(redis.call('ZRANGE', queue(name), 0, 0, 'WITHSCORES')[2] or 0) end
+-- The head of a queue belongs to the present round, unless no worker can run it: it then stays while others have their turns.
+local function claimed_round(name) return 'sdfsrn:round:' .. name end
+local function head_round(name) return tonumber(redis.call('ZRANGE', queue(name), 0, 0, 'WITHSCORES')[2] or 0) end
+local function present_round(name) return math.max(head_round(name), tonumber(redis.call('GET', claimed_round(name)) or 0)) end
 
 local function wait(id, name, owner, round)
   redis.call('ZADD', queue(name), round, id)
@@ -126,14 +136,14 @@ end
 -- What was begun already goes on before the present round.
 local function requeue(id)
   redis.call('HINCRBY', job(id), 'fence', 1)
-  let_go(id)
+  release(id)
   local name = redis.call('HGET', job(id), 'queue')
-  wait(id, name, owner_of(id), present_round(name) - 1)
+  wait(id, name, owner_of(id), head_round(name) - 1)
 end
 
-local function lay_down(id)
+local function park(id)
   redis.call('HINCRBY', job(id), 'fence', 1)
-  let_go(id)
+  release(id)
   turn(id, 'paused')
 end
 
@@ -194,33 +204,50 @@ local function affordable(id, max_bytes)
   return tonumber(redis.call('HGET', used(owner_of(id)), 'bytes') or 0) <= (tonumber(max_bytes) or math.huge)
 end
 
+-- The first of a queue that the worker can run: of a type in `types` and with parameters written by `schema` or an older one.
+local function first_runnable(queue_name, types, schema)
+  local from = 0
+  while true do
+    local ids = redis.call('ZRANGE', queue(queue_name), from, from + LOOKED_AT - 1)
+    for _, id in ipairs(ids) do
+      local facts = redis.call('HMGET', job(id), 'type', 'schema', 'status')
+      if facts[3] == 'queued' and types[facts[1]] and tonumber(facts[2] or 0) <= schema then return id end
+    end
+    if #ids < LOOKED_AT then return nil end
+    from = from + LOOKED_AT
+  end
+end
+
 -- The job's id and its fence, which nobody else gets; a job that fails at once has none. A repetition of the same call,
--- after a lost answer, finds what the first one claimed.
-function commands.claim(queue_name, worker, call, at, epoch, max_bytes, problem)
+-- after a lost answer, finds what the first one did. What the worker cannot run it leaves to another one.
+function commands.claim(queue_name, worker, call, at, epoch, max_bytes, problem, types, schema)
   local claimed = 'sdfsrn:claim:' .. worker
   local last_call, last, last_fence = string.match(redis.call('GET', claimed) or '', '^(%S+) (%S+) (%S+)$')
   if last_call == call then return {last, tonumber(last_fence)} end
   if redis.call('EXISTS', 'sdfsrn:leaving:' .. worker) == 1 then return false end
-  while true do
-    local id = redis.call('ZRANGE', queue(queue_name), 0, 0)[1]
-    if not id then return false end
-    leave_queue(id, queue_name, 1)
-    if status_of(id) == 'queued' then
-      if not affordable(id, max_bytes) then
-        redis.call('HSET', job(id), 'error', problem)
-        finish(id, 'failed', at, epoch)
-        return {id, 0}
-      end
-      local fence = redis.call('HINCRBY', job(id), 'fence', 1)
-      redis.call('HINCRBY', job(id), 'attempt', 1)
-      redis.call('HSET', job(id), 'worker', worker, 'step_at_claim', redis.call('HGET', job(id), 'checkpoint_step') or -1)
-      redis.call('HSETNX', job(id), 'started_at', at)
-      redis.call('SADD', 'sdfsrn:running', id)
-      redis.call('SET', claimed, call .. ' ' .. id .. ' ' .. fence, 'EX', LEAVING_S)
-      turn(id, 'running')
-      return {id, fence}
-    end
+  local known = {}
+  for _, name in ipairs(cjson.decode(types)) do known[name] = true end
+  local id = first_runnable(queue_name, known, tonumber(schema))
+  if not id then return false end
+  local round = redis.call('ZSCORE', queue(queue_name), id)
+  if tonumber(round) > tonumber(redis.call('GET', claimed_round(queue_name)) or 0) then
+    redis.call('SET', claimed_round(queue_name), round)
   end
+  leave_queue(id, queue_name, 1)
+  local fence = 0
+  if affordable(id, max_bytes) then
+    fence = redis.call('HINCRBY', job(id), 'fence', 1)
+    redis.call('HINCRBY', job(id), 'attempt', 1)
+    redis.call('HSET', job(id), 'worker', worker, 'step_at_claim', redis.call('HGET', job(id), 'checkpoint_step') or -1)
+    redis.call('HSETNX', job(id), 'started_at', at)
+    redis.call('SADD', 'sdfsrn:running', id)
+    turn(id, 'running')
+  else
+    redis.call('HSET', job(id), 'error', problem)
+    finish(id, 'failed', at, epoch)
+  end
+  redis.call('SET', claimed, call .. ' ' .. id .. ' ' .. fence, 'EX', LEAVING_S)
+  return {id, fence}
 end
 
 function commands.heartbeat(id, fence)
@@ -235,15 +262,18 @@ end
 
 function commands.progress(id, fence, progress, metrics)
   if not holds(id, fence) then return 0 end
-  if redis.call('HGET', job(id), 'metrics') ~= metrics then event(id, 'metric', metrics) end
+  local said = redis.call('HMGET', job(id), 'progress', 'metrics')
   redis.call('HSET', job(id), 'progress', progress, 'metrics', metrics)
-  event(id, 'progress', progress)
+  if said[2] ~= metrics then event(id, 'metric', metrics) end
+  if said[1] ~= progress then event(id, 'progress', progress) end
   return 1
 end
 
+-- The same line twice in a row is a repetition of the same call.
 function commands.log(id, fence, line)
   if not holds(id, fence) then return 0 end
-  event(id, 'log', line)
+  local last = redis.call('XREVRANGE', 'sdfsrn:events:' .. id, '+', '-', 'COUNT', 1)[1]
+  if not (last and last[2][2] == 'log' and last[2][4] == line) then event(id, 'log', line) end
   return 1
 end
 
@@ -272,13 +302,13 @@ function commands.finish(id, fence, status, at, epoch, bytes, publication, ...)
 end
 
 -- A worker stopped in the middle, in good order, because it was asked to: by whom says the status.
-function commands.settle(id, fence, at, epoch)
+function commands.release(id, fence, at, epoch)
   if not holds(id, fence) then return 'lost' end
   local status = status_of(id)
   if status == 'cancelling' then
     finish(id, 'cancelled', at, epoch)
   elseif status == 'pausing' then
-    lay_down(id)
+    park(id)
   else
     requeue(id)
   end
@@ -307,7 +337,7 @@ function commands.pause(id)
   return status
 end
 
--- A job that is still pausing goes on as soon as its worker has let it go: settle finds it running and queues it.
+-- A job that is still pausing goes on as soon as its worker has released it: release finds it running and queues it.
 function commands.resume(id)
   local status = status_of(id)
   if status == 'paused' then enqueue(id) elseif status == 'pausing' then turn(id, 'running') end
@@ -317,11 +347,11 @@ end
 -- The keeper looked, waited, and now says what it saw; if anything moved since, nothing happens.
 function commands.lose(id, fence, beat, at, epoch, limit, problem)
   local seen = redis.call('HMGET', job(id), 'fence', 'beat', 'status', 'checkpoint_step', 'step_at_claim', 'losses')
-  if not seen[3] then redis.call('SREM', 'sdfsrn:running', id) return 'gone' end
+  if not RUNS[seen[3]] then redis.call('SREM', 'sdfsrn:running', id) return seen[3] or 'gone' end
   if seen[1] ~= fence or (seen[2] or '') ~= beat then return 'alive' end
   if seen[3] == 'cancelling' then finish(id, 'cancelled', at, epoch) return 'cancelled' end
   if seen[3] == 'pausing' then
-    lay_down(id)
+    park(id)
     return 'paused'
   end
   local losses = tonumber(seen[6] or 0)
@@ -344,8 +374,9 @@ end
 -- The artifacts are gone; a short record stays, to say so (all of it while a webhook is still to be told), of the `most`
 -- that expired last of one owner.
 function commands.expire(id, epoch, most)
+  local facts = redis.call('HMGET', job(id), 'status', 'expired')
   redis.call('ZREM', 'sdfsrn:expiring', id)
-  if redis.call('EXISTS', job(id)) == 0 then return 0 end
+  if not ENDED[facts[1]] or facts[2] then return 0 end
   redis.call('HSET', job(id), 'expired', 1)
   keep(id, 0)
   if not redis.call('ZSCORE', 'sdfsrn:webhooks', id) then redis.call('HDEL', job(id), unpack(LOST_ON_EXPIRY)) end
@@ -370,9 +401,39 @@ function commands.delete(id)
   redis.call('ZREM', expired(owner), id)
   redis.call('ZREM', 'sdfsrn:expiring', id)
   redis.call('ZREM', 'sdfsrn:webhooks', id)
+  redis.call('HDEL', 'sdfsrn:webhook_tries', id)
   redis.call('ZREM', 'sdfsrn:forgetting', id)
   redis.call('DEL', job(id), 'sdfsrn:events:' .. id)
   redis.call('PUBLISH', 'sdfsrn:events', id .. ' end')
+  return 1
+end
+
+-- An attempt to tell the webhook of an ended job begins: how many there were with it, or 0 if none is due, as when another
+-- keeper has begun one. The next one is planned for `again`, in case this one is not heard of any more. A repetition of the
+-- same `call` is the same attempt.
+function commands.webhook_begin(id, call, epoch, again)
+  local due = redis.call('ZSCORE', 'sdfsrn:webhooks', id)
+  if not due then return 0 end
+  local tries, last_call = string.match(redis.call('HGET', 'sdfsrn:webhook_tries', id) or '0', '^(%d+) ?(%S*)$')
+  if last_call == call then return tonumber(tries) end
+  if tonumber(due) > tonumber(epoch) then return 0 end
+  tries = tonumber(tries) + 1
+  redis.call('ZADD', 'sdfsrn:webhooks', again, id)
+  redis.call('HSET', 'sdfsrn:webhook_tries', id, tries .. ' ' .. call)
+  return tries
+end
+
+-- Not before `at`; nothing is planned for what was told already.
+function commands.webhook_at(id, at)
+  redis.call('ZADD', 'sdfsrn:webhooks', 'XX', at, id)
+  return 1
+end
+
+-- Told, or given up. What the message needed of an expired job's record is needed no more.
+function commands.webhook_done(id)
+  redis.call('HDEL', 'sdfsrn:webhook_tries', id)
+  if redis.call('ZREM', 'sdfsrn:webhooks', id) == 0 then return 0 end
+  if redis.call('HEXISTS', job(id), 'expired') == 1 then redis.call('HDEL', job(id), unpack(LOST_ON_EXPIRY)) end
   return 1
 end
 

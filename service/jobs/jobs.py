@@ -13,7 +13,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from service.jobs.ids import is_id, new_id, now, rfc3339
-from service.jobs.record import FILTERED, LISTED, Job, Status, Verdict, dump, fields_of_new, flat, parse
+from service.jobs.record import FILTERED, LISTED, SCHEMA, TYPES, Job, Status, Verdict, dump, fields_of_new, flat, parse
 from service.settings import Settings
 
 EVENTS_CHANNEL = "sdfsrn:events"
@@ -134,10 +134,13 @@ class Jobs:
                 break
         return [job for job in self._load(found, fields) if wanted(job)], before
 
-    def claim(self, queue: str, worker: str, max_bytes: int | None = None) -> Job | None:
-        """Take the head of a queue under a new fence; None if nothing waits, or if this worker is leaving.
+    def claim(
+        self, queue: str, worker: str, max_bytes: int | None = None, types: Sequence[str] = TYPES, schema: int = SCHEMA
+    ) -> Job | None:
+        """Take the first job of a queue under a new fence; None if nothing waits, or if this worker is leaving.
 
-        Jobs that were not begun yet, of owners that keep more than `max_bytes` by now, fail on the way.
+        What the worker cannot run, jobs of other `types` or with a newer `schema` of parameters, is left in the queue for
+        another worker. Jobs that were not begun yet, of owners that keep more than `max_bytes` by now, fail on the way.
         """
         error = {
             "type": "urn:sdfsrn:problem:over-quota",
@@ -145,7 +148,8 @@ class Jobs:
             "detail": f"the job was not begun, for your jobs and models keep more than the {max_bytes} bytes that one caller may "
             "have; delete jobs, data sets or models you need no more, then send it again",
         }
-        while claimed := self._run("claim", queue, worker, new_id(), *_present(), max_bytes or "", dump(error)):
+        about_worker = max_bytes or "", dump(error), json.dumps(list(types)), schema
+        while claimed := self._run("claim", queue, worker, new_id(), *_present(), *about_worker):
             job_id, fence = claimed
             job = self.get(job_id)
             # a worker may be stopped here for longer than its lease: the job is then removed, ended or under another's fence
@@ -177,9 +181,9 @@ class Jobs:
         kept = sum(int(file.get("bytes", 0)) for file in values.get("files", ()))
         return bool(self._run("finish", job.id, job.fence, status, *_present(), kept, told, *dumped))
 
-    def settle(self, job: Job) -> str:
-        """Let go of a job that was stopped on request: it is then cancelled, paused or queued again; or the claim is "lost"."""
-        return str(self._run("settle", job.id, job.fence, *_present()))
+    def release(self, job: Job) -> str:
+        """Give back a job that was stopped on request: it is then cancelled, paused or queued again; or the claim is "lost"."""
+        return str(self._run("release", job.id, job.fence, *_present()))
 
     def cancel(self, job_id: str) -> Status | None:
         """End a waiting job, ask a running one to end; the status it had, None if there is no such job."""
@@ -223,7 +227,10 @@ class Jobs:
         return {job_id: (fence or "", beat or "") for job_id, (fence, beat) in zip(ids, pipe.execute(), strict=True)}
 
     def lose(self, job_id: str, seen: tuple[str, str], max_attempts: int, why: str = _ENDED) -> str:
-        """Requeue a job whose heartbeat is as it was `seen`, or fail it when that happened too often; the outcome."""
+        """Requeue a job whose heartbeat is as it was `seen`, or fail it when that happened too often; its status then.
+
+        "alive" if it moved since; of a job that nobody works on nothing changes ("gone" if there is no such job).
+        """
         error = {
             "type": "urn:sdfsrn:problem:worker-lost",
             "title": "The worker was lost",
@@ -245,24 +252,29 @@ class Jobs:
         ids: list[str] = self._redis.zrangebyscore("sdfsrn:forgetting", "-inf", time.time(), 0, limit)
         return ids
 
-    def webhooks_due(self, limit: int) -> list[str]:
-        """Ended jobs whose callers wait to be told."""
-        ids: list[str] = self._redis.zrangebyscore(_WEBHOOKS, "-inf", time.time(), 0, limit) if limit > 0 else []
-        return ids
+    def webhooks_due(self, limit: int) -> dict[str, tuple[str | None, str | None]]:
+        """Ended jobs whose callers wait to be told, those that wait longest first: the webhook's address, and when it ended."""
+        ids: list[str] = self._redis.zrangebyscore(_WEBHOOKS, "-inf", time.time(), 0, limit)
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hmget(_key(job_id), "webhook", "finished_at")
+        return {job_id: (url, finished_at) for job_id, (url, finished_at) in zip(ids, pipe.execute(), strict=True)}
 
-    def try_webhook_again(self, job_id: str, in_s: float) -> int:
-        """Count an attempt, and plan the next one in case this one is not heard of again; how many there were."""
-        self.try_webhook_at(job_id, in_s)
-        return int(self._redis.hincrby("sdfsrn:webhook_tries", job_id, 1))
+    def begin_webhook(self, job_id: str, again_in_s: float) -> int:
+        """Count an attempt, and plan the next one in case this one is not heard of again; how many there were with it.
 
-    def try_webhook_at(self, job_id: str, in_s: float) -> None:
+        0 if none is due, as when another keeper began one.
+        """
+        moment = time.time()
+        return int(self._run("webhook_begin", job_id, new_id(), moment, moment + again_in_s))
+
+    def plan_webhook(self, job_id: str, in_s: float) -> None:
         """Plan the next attempt."""
-        self._redis.zadd(_WEBHOOKS, {job_id: time.time() + in_s}, xx=True)
+        self._run("webhook_at", job_id, time.time() + in_s)
 
     def webhook_done(self, job_id: str) -> None:
         """Told, or given up."""
-        self._redis.zrem(_WEBHOOKS, job_id)
-        self._redis.hdel("sdfsrn:webhook_tries", job_id)
+        self._run("webhook_done", job_id)
 
     def model_names(self, owner: str) -> list[str]:
         """The models that an owner published."""

@@ -8,7 +8,10 @@ from typing import Any, Literal
 from service.jobs.ids import rfc3339
 
 Status = Literal["queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"]
-JobType = Literal["reconstruction", "training", "dataset"]
+# The types of this version of the service. The store may hold others, of a newer version: they are shown as they are.
+TYPES = ("reconstruction", "training", "dataset")
+# How `params` are written. 0: with all defaults of the version that took the job in; 1: what the client said, and no more.
+SCHEMA = 1
 Verdict = Literal["ok", "cancel", "pause", "release", "lost"]
 
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -18,11 +21,13 @@ ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 class Job:
     """`source` and `data` are where a worker finds the model and the data set; `files` is the manifest; `owner` "" is everybody.
 
+    `params` are what the client said (of older jobs: with the defaults of their time); `resolved_params` fills in the rest.
+
     `bytes` is what it keeps in the store: its input, then its newest checkpoint, in the end its files.
     """
 
     id: str
-    type: JobType
+    type: str
     queue: str
     created_at: str
     owner: str = ""
@@ -36,6 +41,7 @@ class Job:
     webhook: str | None = None
     expires_after: int | None = None
     expires_if_failed: int | None = None
+    schema: int = SCHEMA
     bytes: int = 0
     status: Status = "queued"
     fence: int = 0
@@ -63,7 +69,7 @@ _JSON = (
     *("params", "metadata", "model", "source", "data", "progress", "metrics"),
     *("error", "provenance", "files", "checkpoint", "published"),
 )
-_NUMBERS = ("fence", "attempt", "expires_after", "expires_if_failed", "bytes")
+_NUMBERS = ("fence", "attempt", "expires_after", "expires_if_failed", "bytes", "schema")
 _TEXT = ("id", "type", "created_at", "trace", "input_digest", "webhook", "started_at", "finished_at")
 
 
@@ -78,7 +84,8 @@ def fields_of_new(job: Job) -> list[Any]:
     """What is written as a job is created: names and values in turn; owner, queue and status are the script's."""
     values = {name: value for name in _TEXT if (value := getattr(job, name))}
     values |= {name: dump(getattr(job, name)) for name in _JSON}
-    values |= {name: value for name in ("expires_after", "expires_if_failed") if (value := getattr(job, name)) is not None}
+    numbers = ("expires_after", "expires_if_failed", "schema")
+    values |= {name: value for name in numbers if (value := getattr(job, name)) is not None}
     return flat(values)
 
 
@@ -87,6 +94,7 @@ def parse(record: dict[str, str], position: int | None) -> Job:
     values: dict[str, Any] = {name: record[name] for name in (*_TEXT, "queue", "owner", "status") if name in record}
     values |= {name: json.loads(record[name]) for name in _JSON if name in record}
     values |= {name: int(record[name]) for name in _NUMBERS if name in record}
+    values.setdefault("schema", 0)
     if "expires_at" in record:
         values["expires_at"] = rfc3339(float(record["expires_at"]))
     return Job(**values, expired=record.get("expired") == "1", position=position)

@@ -69,12 +69,13 @@ async def _taken_in(
     """The job, its archive stored, or the id of the one that was asked for before; the upload is let go by then."""
     metadata = _metadata(options)
     if options.webhook_url is not None:
-        check_url(options.webhook_url, context.settings)
+        check_url(options.webhook_url, caller, context.settings)
     if not idempotency_key:  # else this may be a repetition, which is answered all the same
         await check_quota(context, caller)
     async with _received(request) as archive:
         digest = await run_in_threadpool(_digest, archive)
-        asked = Asked.of(request, caller, idempotency_key, {"file": digest, **options.model_dump(), "metadata": metadata})
+        said = {"files": {"archive": digest}, **options.model_dump(), "metadata": metadata}
+        asked = Asked.of(request, caller, idempotency_key, said)
         if before := await asked_before(context, asked):
             return asked, before
         await check_quota(context, caller)

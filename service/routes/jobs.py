@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator
 from service.callers import CallerOf
 from service.context import ContextOf
 from service.errors import Problem
-from service.jobs import Job, JobType, Status, first_id_at
+from service.jobs import Job, Status, first_id_at
 from service.routes.finding import NOT_FOUND, discard, find_job, find_own_job, page_of_jobs
 from service.routes.submission import RETRY_AFTER_S
 from service.schemas import JobEnvelope, JobPage, ProblemDocument
@@ -38,7 +38,7 @@ _CONFLICT = {**NOT_FOUND, 409: {"model": ProblemDocument}}
 def list_jobs(
     context: ContextOf,
     caller: CallerOf,
-    kind: Annotated[JobType | None, Query(alias="type")] = None,
+    kind: Annotated[str | None, Query(alias="type", max_length=100)] = None,
     status: Status | None = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
     created_after: Annotated[

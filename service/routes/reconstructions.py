@@ -25,6 +25,7 @@ router = APIRouter(prefix="/v1", tags=["reconstruction"])
 FILES = ("image", "mask")
 TEXTS = ("model", "frame", "mesh_format", "background", "outputs", "webhook_url")
 LISTS = ("views", "outputs")
+NOT_OF_CONFIG = {"model", "metadata", "webhook_url", "expires_after_s"}
 
 
 def _form_schema() -> dict[str, Any]:
@@ -67,14 +68,14 @@ async def _taken_in(request: Request, context: Context, caller: str, idempotency
     if not idempotency_key:  # else this may be a repetition, which is answered all the same
         await check_quota(context, caller)
     async with received_form(request, names=ReconstructionForm.model_fields, files=FILES, texts=TEXTS, lists=LISTS) as form:
-        fields, config = _checked(form)
+        fields, said, config = _checked(form)
         if "image" not in form.files:
             raise Problem(422, "image is missing: send a PNG, JPEG or WebP as the part `image`", field="image")
         if fields.webhook_url is not None:
-            check_url(fields.webhook_url, context.settings)
+            check_url(fields.webhook_url, caller, context.settings)
         digests = {name: await run_in_threadpool(form.digest, name) for name in form.files}
-        said = {"fields": fields.model_dump(mode="json", exclude_unset=True), "files": digests}
-        asked = Asked.of(request, caller, idempotency_key, said)
+        others = fields.model_dump(mode="json", include=NOT_OF_CONFIG)
+        asked = Asked.of(request, caller, idempotency_key, {"config": dataclasses.asdict(config), "files": digests, **others})
         if before := await asked_before(context, asked):
             return asked, before
         await check_quota(context, caller)
@@ -94,7 +95,7 @@ async def _taken_in(request: Request, context: Context, caller: str, idempotency
         trace=current_trace(),
         webhook=fields.webhook_url,
         expires_after=fields.expires_after_s or context.settings.retention_s,
-        params=dataclasses.asdict(config),
+        params={name: dataclasses.asdict(config)[name] for name in said},
         metadata=fields.metadata,
         model=model,
         source=card.source,
@@ -104,19 +105,18 @@ async def _taken_in(request: Request, context: Context, caller: str, idempotency
     return asked, job
 
 
-def _checked(form: Form) -> tuple[Any, ReconstructionConfig]:
+def _checked(form: Form) -> tuple[Any, set[str], ReconstructionConfig]:
+    """All fields, the names of those of the configuration that were sent, and the configuration."""
     try:
         fields = ReconstructionForm.model_validate(form.values)
     except ValidationError as error:
         raise problem_of_validation(error) from None
-    values = fields.model_dump(
-        exclude={"model", "metadata", "views", "input_view", "webhook_url", "expires_after_s"}, exclude_unset=True
-    )
+    values = fields.model_dump(exclude={*NOT_OF_CONFIG, "views", "input_view"}, exclude_unset=True)
     for name in ("views", "input_view"):
         if name in fields.model_fields_set:
             values[name] = _views(getattr(fields, name))
     try:
-        return fields, ReconstructionConfig(**values)
+        return fields, set(values), ReconstructionConfig(**values)
     except ValueError as error:
         raise Problem(422, str(error), field=str(error).split()[0]) from None
 

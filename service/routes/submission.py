@@ -61,9 +61,9 @@ class Asked:
     digest: str
 
     @classmethod
-    def of(cls, request: Request, caller: str, key: str, said: dict[str, Any]) -> "Asked":
-        """`said` is what the request says, with the digests of its files."""
-        text = json.dumps([request.url.path, said], sort_keys=True, default=str)
+    def of(cls, request: Request, caller: str, key: str, resolved: dict[str, Any]) -> "Asked":
+        """`resolved` is what the request comes to, with all defaults and the digests of its files, however it was spelt out."""
+        text = json.dumps([request.url.path, resolved], sort_keys=True, default=str)
         return cls(request, caller, key, hashlib.sha256(text.encode()).hexdigest())
 
 

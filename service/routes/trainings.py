@@ -44,8 +44,8 @@ async def create_training(
     """Check everything, queue the job."""
     _check(wanted)
     if wanted.webhook_url is not None:
-        check_url(wanted.webhook_url, context.settings)
-    asked = Asked.of(request, caller, idempotency_key, wanted.model_dump(mode="json", exclude_unset=True))
+        check_url(wanted.webhook_url, caller, context.settings)
+    asked = Asked.of(request, caller, idempotency_key, wanted.model_dump(mode="json"))
     if before := await asked_before(context, asked):
         return await submit(context, asked, before)
     model, source = await run_in_threadpool(_start, context, caller, wanted)
@@ -63,7 +63,7 @@ async def create_training(
         data=data,
         webhook=wanted.webhook_url,
         expires_after=wanted.expires_after_s,
-        params=wanted.model_dump(mode="json", exclude={"metadata", "webhook_url", "expires_after_s"}),
+        params=wanted.model_dump(mode="json", exclude={"metadata", "webhook_url", "expires_after_s"}, exclude_unset=True),
     )
     return await submit(context, asked, job)
 

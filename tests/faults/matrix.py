@@ -7,6 +7,7 @@ was accepted must have ended once, and nothing may lie in the store that no reco
 import contextlib
 import io
 import json
+import os
 import signal
 import socket
 import time
@@ -19,6 +20,7 @@ import httpx
 import psutil
 import redis
 
+from service.artifacts import job_key
 from service.jobs import ENDED, Job
 from service.keeper import Keeper
 from service.queue import DATASET, RECONSTRUCTION, TRAINING, Queue
@@ -32,6 +34,7 @@ SETTINGS = {
     "webhook_secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
     "webhook_hosts": f"127.0.0.1:{DEAF_PORT}",
     "webhook_private": "1",
+    "progress_timeout_scale": "0.1",  # a reconstruction that hangs is found after 30 s
 }
 LONG_TRAINING = {
     "dataset": {"n_shapes": 12},
@@ -156,11 +159,11 @@ def _orphans(stack: Stack, records: dict[str, Job]) -> int:
     return len(left) + len(scratch)
 
 
-def kill(victim: str, phase: str) -> Callable[[Field], float]:
-    """kill -9 of a process while a job is in a phase."""
+def end(victim: str, phase: str, by: signal.Signals) -> Callable[[Field], float]:
+    """A process is sent SIGKILL or SIGTERM while a job is in a phase."""
 
     def scenario(harmed: Field) -> float:
-        is_training = phase in ("data", "training", "evaluation", "training queued")
+        is_training = phase in ("data", "training", "evaluation", "storing", "training queued")
         queue = TRAINING if is_training else RECONSTRUCTION
         job_id = harmed.submit_training() if is_training else harmed.submit_picture(LONG_PICTURES)
         if phase.endswith("queued"):
@@ -170,13 +173,17 @@ def kill(victim: str, phase: str) -> Callable[[Field], float]:
         else:
             harmed.small()
             harmed.until_phase(job_id, phase)
-        return strike(harmed, victim, queue)
+        took = strike(harmed, victim, queue, by)
+        if by == signal.SIGTERM:
+            losses = [harmed.jobs._redis.hget(f"sdfsrn:job:{each}", "losses") for each in harmed.accepted]
+            assert not any(losses), "an orderly end is no loss"
+        return took
 
     return scenario
 
 
-def strike(harmed: Field, victim: str, queue: str) -> float:
-    """Kill one process; seconds until its work goes on: until a job of its queue is claimed, or it answers again."""
+def strike(harmed: Field, victim: str, queue: str, by: signal.Signals = signal.SIGKILL) -> float:
+    """End one process; seconds until its work goes on: until a job of its queue is claimed, or it answers again."""
     stack = harmed.stack
     of_queue = [job_id for job_id in harmed.accepted if harmed.record(job_id).queue == queue]
     process = {
@@ -186,7 +193,7 @@ def strike(harmed: Field, victim: str, queue: str) -> float:
         "broker": lambda: harmed.process("unixsocket"),
         "keeper": lambda: harmed.process("service.keeper"),
     }[victim]()
-    process.kill()
+    process.send_signal(by)
     killed = time.time()
     if victim == "API":
         return harmed.until(lambda: stack.client.get("/healthz").status_code == 200)
@@ -319,6 +326,26 @@ def deaf_webhook(harmed: Field) -> float:
         return strike(harmed, "child", TRAINING)
 
 
+def work_that_hangs(harmed: Field) -> float:
+    """A file that is read never ends, as on a store that hangs: the job's process is ended, which is one loss."""
+    child = harmed.stack.worker_child(RECONSTRUCTION)
+    child.suspend()
+    job_id = harmed.submit_picture({"size": "32"})
+    path = harmed.stack.data / "artifacts" / job_key(job_id, "input", "input.png")
+    picture = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    child.resume()
+    harmed.small()
+    harmed.until(lambda: harmed.record(job_id).progress.get("phase") == "loading")
+    time.sleep(0.5)
+    path.unlink()  # the one who reads it waits on
+    path.write_bytes(picture)
+    took = harmed.until(lambda: harmed.record(job_id).attempt == 2)
+    assert harmed.jobs._redis.hget(f"sdfsrn:job:{job_id}", "losses") == "1"
+    return took
+
+
 def dataset_reader_killed(harmed: Field) -> float:
     """The process that reads a stranger's archive dies at it."""
     job_id = harmed.submit_dataset()
@@ -358,8 +385,13 @@ def scenarios() -> Iterator[tuple[str, Callable[[Field], float | None]]]:
     """All of them, by name."""
     for victim in ("child", "worker", "API", "broker"):
         for phase in ("training queued", "training", "evaluation", "queued", "rendering"):
-            yield f"kill -9 of the {victim}, job in phase {phase}", kill(victim, phase)
-    yield "kill -9 of the keeper, job in phase training", kill("keeper", "training")
+            yield f"kill -9 of the {victim}, job in phase {phase}", end(victim, phase, signal.SIGKILL)
+    yield "kill -9 of the keeper, job in phase training", end("keeper", "training", signal.SIGKILL)
+    for phase in ("training queued", "evaluation", "storing", "queued", "rendering"):
+        yield f"SIGTERM to the worker, job in phase {phase}", end("worker", phase, signal.SIGTERM)
+    for phase in ("training", "queued"):
+        yield f"SIGTERM to the keeper, job in phase {phase}", end("keeper", phase, signal.SIGTERM)
+    yield "work that hangs", work_that_hangs
     yield "broker gone for 30 s", broker_gone
     yield "worker stopped beyond its lease, then woken", worker_stopped
     yield "SIGTERM to the worker", worker_ends

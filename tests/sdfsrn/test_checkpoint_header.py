@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.checkpoint_header import FORMAT, network_shapes, read_facts
+from sdfsrn.checkpoint_header import FORMAT, network_shapes, read_facts, without_state
 from sdfsrn.config import WEIGHTS
 from sdfsrn.networks.model import Model, ModelConfig
 from tests.sdfsrn.conftest import TinyTraining
@@ -114,3 +114,23 @@ def lengthy(header: dict[str, Any]) -> None:
 def test_whatever_else_is_refused_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_facts(data)
+
+
+def test_without_its_state_a_checkpoint_is_the_same_model(tiny_training: TinyTraining) -> None:
+    data = tiny_training.checkpoint.read_bytes()
+    served = without_state(data)
+    full, kept = load(data), load(served)
+    assert any(name.startswith("state.") for name in full)
+    assert set(kept) == {name for name in full if name.startswith("weights.")}
+    assert all(torch.equal(full[name], value) for name, value in kept.items())
+    assert read_facts(served).networks == read_facts(data).networks
+    assert len(served) == 8 + int.from_bytes(served[:8], "little") + sum(4 * value.numel() for value in kept.values())
+    assert load(without_state(served)).keys() == kept.keys(), "there is nothing left to take away"
+
+
+@pytest.mark.parametrize("damage", [lambda header: header.update(x=1), lambda header: header.update(x={"data_offsets": [0]})])
+def test_what_is_no_checkpoint_has_no_state_to_lose(damage: Any) -> None:
+    with pytest.raises(ValueError, match="safetensors"):
+        without_state(changed(damage))
+    with pytest.raises(ValueError, match="safetensors"):
+        without_state(b"no such file")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from service import serve
 from service.errors import Problem
@@ -21,6 +21,7 @@ from tests.conftest import SMALL_TRAINING, Stack, start_stack, stop_stack
 
 ALICE, BOB = {"Authorization": "Bearer alice-0123456789abcdef"}, {"Authorization": "Bearer bob-0123456789abcdefgh"}
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+BOBS_SECRET = "whsec_" + base64.b64encode(b"fedcba9876543210fedcba9876543210").decode()
 
 
 class Receiver:
@@ -55,8 +56,9 @@ def receiver() -> Iterator[Receiver]:
 def guarded(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Stack]:
     running = start_stack(
         tmp_path_factory.mktemp("guarded") / "data",
-        keys="alice:alice-0123456789abcdef, bob:bob-0123456789abcdefgh",
-        webhook_secret=SECRET,
+        keys="alice:alice-0123456789abcdef, bob:bob-0123456789abcdefgh, carol:carol-0123456789abcdef",
+        webhook_secret="whsec_" + base64.b64encode(bytes(32)).decode(),
+        webhook_secrets=f"alice:{SECRET}, bob:{BOBS_SECRET}",
         webhook_hosts=receiver.url.split("/")[2],
         webhook_private="1",
         max_unfinished="2",
@@ -134,6 +136,8 @@ def test_a_webhook_is_signed_and_sent_again_until_heard(guarded: Stack, receiver
         time.sleep(0.1)
     assert len(receiver.told) == 2, "refused once, told again"
     for headers, body in receiver.told:
+        with pytest.raises(WebhookVerificationError):
+            Webhook(BOBS_SECRET).verify(body, headers)
         content = Webhook(SECRET).verify(body, headers)
         assert content["type"] == "job.succeeded" and content["data"]["id"] == sent.json()["id"]
     time.sleep(2)
@@ -147,6 +151,21 @@ def test_a_webhook_is_signed_and_sent_again_until_heard(guarded: Stack, receiver
 def test_webhooks_go_to_known_hosts_only(guarded: Stack, url: str) -> None:
     answer = guarded.client.post("/v1/trainings", json={"webhook_url": url}, headers=ALICE)
     assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "webhook_url"
+
+
+def test_a_key_without_a_secret_of_its_own_has_no_webhooks(guarded: Stack, receiver: Receiver) -> None:
+    headers = {"Authorization": "Bearer carol-0123456789abcdef"}
+    answer = guarded.client.post("/v1/trainings", json={"webhook_url": receiver.url}, headers=headers)
+    assert answer.status_code == 422 and "SDFSRN_WEBHOOK_SECRETS" in answer.json()["detail"], answer.text
+    assert "carol" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "value", ["alice", "alice:whsec_short", f":{SECRET}", f"a:{SECRET},b:{SECRET}", f"a:{SECRET},a:{BOBS_SECRET}"]
+)
+def test_secrets_that_cannot_be_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="webhook_secrets"):
+        Settings(webhook_secrets=value)  # type: ignore[arg-type]
 
 
 PRIVATE = (
@@ -163,7 +182,7 @@ def test_addresses_that_are_not_public_are_not_told(address: str) -> None:
 
 def test_webhooks_are_off_until_somebody_turns_them_on() -> None:
     with pytest.raises(Problem, match="422"):
-        check_url("http://127.0.0.1/x", Settings())
+        check_url("http://127.0.0.1/x", "", Settings())
 
 
 def test_log_lines_carry_job_and_trace_across_the_queue(guarded: Stack, photo: bytes) -> None:

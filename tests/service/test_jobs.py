@@ -1,22 +1,24 @@
 """The job record on the real broker: who lost a claim changes nothing."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from sdfsrn.config import ReconstructionConfig, SdfSrnConfig, SyntheticData
 from service import artifacts, broker
 from service.app import create_app
-from service.jobs import Conflict, Full, Job, Jobs, Publication, connect, first_id_at, new_id, now
+from service.jobs import SCHEMA, Conflict, Full, Job, Jobs, Publication, connect, first_id_at, new_id, now
 from service.keeper import Keeper
 from service.registry import Card, model_key
 from service.settings import Settings
-from tests.conftest import Broker
+from tests.conftest import Broker, shaded_ball
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,7 @@ def jobs(settings: Settings) -> Jobs:
 
 
 _MOMENTS = count(1)  # ids of one millisecond have no order
+RUNS = json.dumps(["training"])
 
 
 def make(jobs: Jobs, owner: str = "") -> Job:
@@ -146,6 +149,21 @@ def test_only_losses_without_a_newer_checkpoint_count(jobs: Jobs) -> None:
     assert failed and failed.status == "failed" and "2 times" in failed.error["detail"]  # type: ignore[index]
 
 
+def test_a_lost_answer_of_the_keeper_revives_and_ends_nothing_twice(jobs: Jobs) -> None:
+    """Each was a fault: the same look, told again after the job had ended, as when the broker's answer is lost."""
+    ended, cancelled, failed = (claimed(jobs) for _ in range(3))
+    looks = jobs.beats()
+    jobs.finish(ended, "succeeded", files=[{"name": "x"}])
+    jobs.cancel(cancelled.id)
+    outcomes = [[jobs.lose(job.id, looks[job.id], 1) for _ in range(2)] for job in (ended, cancelled, failed)]
+    assert outcomes == [["succeeded"] * 2, ["cancelled"] * 2, ["failed"] * 2]
+    for job, status in ((ended, "succeeded"), (cancelled, "cancelled"), (failed, "failed")):
+        kinds = [event.kind for event in jobs.events(job.id)]
+        assert jobs.get(job.id).status == status and kinds.count("end") == 1  # type: ignore[union-attr]
+    assert jobs.claim("training", "w") is None and jobs.running() == 0
+    assert jobs.ended() == {("training", status): 1 for status in ("succeeded", "cancelled", "failed")}
+
+
 def test_a_heartbeat_between_look_and_verdict_saves_the_job(jobs: Jobs) -> None:
     job = claimed(jobs)
     seen = jobs.beats()[job.id]
@@ -175,11 +193,11 @@ def test_a_leaving_worker_gives_back_what_it_holds_and_gets_no_more(jobs: Jobs) 
     assert jobs.heartbeat(job) == "ok"
     jobs.leave("w")
     assert jobs.heartbeat(job) == "release"
-    assert jobs.settle(job) == "queued"
+    assert jobs.release(job) == "queued"
     assert jobs.claim("training", "w") is None
     again = jobs.claim("training", "another")
     assert again and again.id == job.id and again.attempt == 2
-    assert jobs.settle(job) == "lost", "its fence is old"
+    assert jobs.release(job) == "lost", "its fence is old"
     assert jobs.lose(again.id, jobs.beats()[again.id], 1) == "failed", "being given back was no loss, this is the first"
 
 
@@ -190,11 +208,11 @@ def test_pause_and_resume(jobs: Jobs) -> None:
     assert jobs.resume(waiting.id) == "paused" and status(jobs, waiting) == "queued"
     job = jobs.claim("training", "w")
     assert job and jobs.pause(job.id) == "running" and jobs.heartbeat(job) == "pause"
-    assert jobs.settle(job) == "paused" and jobs.heartbeat(job) == "lost"
+    assert jobs.release(job) == "paused" and jobs.heartbeat(job) == "lost"
     assert jobs.resume(job.id) == "paused"
     job = jobs.claim("training", "w")
     assert job and jobs.pause(job.id) == "running" and jobs.resume(job.id) == "pausing"
-    assert jobs.settle(job) == "queued", "resumed before its worker had let go"
+    assert jobs.release(job) == "queued", "resumed before its worker had let go"
     job = jobs.claim("training", "w")
     assert job and jobs.pause(job.id) == "running"
     assert jobs.lose(job.id, jobs.beats()[job.id], 3) == "paused", "a worker lost while pausing"
@@ -360,9 +378,9 @@ def test_on_a_disk_that_is_nearly_full_nothing_is_uploaded(
 
 def test_a_claim_that_is_repeated_after_a_lost_answer_is_one_claim(jobs: Jobs) -> None:
     made = [make(jobs).id for _ in range(2)]
-    first = [jobs._run("claim", "training", "w", "call-1", now(), 0, "", "") for _ in range(2)]
+    first = [jobs._run("claim", "training", "w", "call-1", now(), 0, "", "", RUNS, 1) for _ in range(2)]
     assert first == [[made[0], 1]] * 2
-    assert jobs._run("claim", "training", "w", "call-2", now(), 0, "", "") == [made[1], 1]
+    assert jobs._run("claim", "training", "w", "call-2", now(), 0, "", "", RUNS, 1) == [made[1], 1]
 
 
 def test_a_worker_stopped_as_it_claims_does_not_wake_with_anothers_fence(jobs: Jobs, settings: Settings) -> None:
@@ -394,6 +412,93 @@ def test_what_expired_is_said_for_a_while_and_then_forgotten(jobs: Jobs, setting
     broker.zadd("sdfsrn:forgetting", {job.id: 1.0})
     keeper.forget()
     assert jobs.get(job.id) is None and broker.zcard("sdfsrn:jobs") == 0
+
+
+def test_jobs_of_a_newer_version_are_shown_left_to_newer_workers_and_can_be_ended(jobs: Jobs, settings: Settings) -> None:
+    def queued(kind: str, schema: int, **params: object) -> str:
+        return jobs.create(Job(new_id(next(_MOMENTS)), kind, "training", now(), schema=schema, params=params))
+
+    fit, newer = queued("fit", 1, target="xyz"), queued("training", SCHEMA + 1, config=[1])
+    newer_method = queued("training", 1, method="gan", config={"critics": 2})
+    old = queued("training", 0)
+    assert [job and job.id for job in (jobs.claim("training", "w") for _ in range(3))] == [newer_method, old, None]
+    assert [jobs.get(job_id).status for job_id in (fit, newer)] == ["queued"] * 2  # type: ignore[union-attr]
+    client = TestClient(create_app(settings), base_url="http://127.0.0.1")
+    listed = {job["id"]: job for job in client.get("/v1/jobs").json()["items"]}
+    assert set(listed) == {fit, newer, newer_method, old}
+    assert (listed[fit]["type"], listed[fit]["params"]) == ("fit", {"target": "xyz"})
+    assert listed[newer_method]["params"]["config"] == {"critics": 2}
+    assert [job["id"] for job in client.get("/v1/jobs?type=fit").json()["items"]] == [fit]
+    assert client.get("/v1/jobs?type=nonsense").json()["items"] == []
+    connect(settings).xadd(f"sdfsrn:events:{fit}", {"kind": "sparkle", "data": "{}"})
+    events = client.get(f"/v1/jobs/{fit}/events", headers={"Accept": "application/json"})
+    assert events.status_code == 200 and events.json()[-1]["event"] == "sparkle"
+    assert client.post(f"/v1/jobs/{fit}/pause").status_code == 409
+    assert client.post(f"/v1/jobs/{fit}/cancel").json()["status"] == "cancelled"
+    assert client.delete(f"/v1/jobs/{newer}").status_code == 204
+    assert jobs.waiting("training") == 0
+
+
+def test_what_no_worker_can_run_takes_nobody_s_turn(jobs: Jobs) -> None:
+    """It stays at the head of the queue, and owners take turns behind it as before."""
+    jobs.create(Job(new_id(next(_MOMENTS)), "fit", "training", now()))
+    for _ in range(3):
+        make(jobs, "bob")
+    order = []
+    for _ in range(5):
+        make(jobs, "alice")  # one after another: none of her own is ahead of her
+        job = jobs.claim("training", "w")
+        assert job
+        order.append(job.owner)
+    assert order == ["bob", "alice", "bob", "alice", "bob"]
+
+
+def test_parameters_are_kept_as_they_were_said_and_shown_with_all_defaults(jobs: Jobs, settings: Settings, photo: bytes) -> None:
+    client = TestClient(create_app(settings), base_url="http://127.0.0.1")
+    training = client.post("/v1/trainings", json={"config": {"epochs": 7}, "metadata": {"a": 1}}).json()
+    assert jobs.get(training["id"]).params == {"config": {"epochs": 7}}  # type: ignore[union-attr]
+    assert training["params"] == {
+        "method": "sdf_srn",
+        "dataset": {"type": "synthetic", **asdict(SyntheticData()), "families": list(SyntheticData().families)},
+        "config": {**asdict(SdfSrnConfig()), "epochs": 7},
+        "from_checkpoint": None,
+        "publish_as": None,
+    }
+    fields = {"views": '{"count": 2}', "size": "32"}
+    picture = client.post("/v1/reconstructions", files={"image": photo}, data=fields).json()
+    views = [{"azimuth_deg": azimuth, "elevation_deg": 20.0} for azimuth in (0.0, 180.0)]
+    assert jobs.get(picture["id"]).params == {"size": 32, "views": views}  # type: ignore[union-attr]
+    assert picture["params"] == {**json.loads(json.dumps(asdict(ReconstructionConfig()))), "size": 32, "views": views}
+    old = Job(new_id(), "training", "training", now(), schema=0, params=training["params"] | {"dropped": 1})
+    jobs.create(old)
+    assert client.get(f"/v1/jobs/{old.id}").json()["params"] == old.params, "of an older version: as it wrote them"
+
+
+@pytest.mark.usefixtures("jobs")
+def test_one_idempotency_key_means_one_meaning_however_it_is_spelt(settings: Settings, photo: bytes) -> None:
+    client = TestClient(create_app(settings), base_url="http://127.0.0.1")
+
+    def train(key: str, body: dict[str, object]) -> tuple[int, str]:
+        answer = client.post("/v1/trainings", json=body, headers={"Idempotency-Key": key})
+        return answer.status_code, answer.json().get("id", "")
+
+    spelt = [
+        {},
+        {"config": {"epochs": SdfSrnConfig().epochs}},
+        {"method": "sdf_srn", "dataset": {"seed": 0, "type": "synthetic"}, "config": {}, "metadata": {}, "webhook_url": None},
+    ]
+    assert len({train("t", body) for body in spelt}) == 1
+    assert {train("t", other)[0] for other in ({"config": {"epochs": 3}}, {"metadata": {"a": 1}}, {"publish_as": "m"})} == {422}
+
+    def reconstruct(key: str, picture: bytes = photo, **fields: str) -> tuple[int, str]:
+        answer = client.post("/v1/reconstructions", files={"image": picture}, data=fields, headers={"Idempotency-Key": key})
+        return answer.status_code, answer.json().get("id", "")
+
+    ring = json.dumps([{"azimuth_deg": 60 * i, "elevation_deg": 20} for i in range(6)])
+    same = [{}, {"views": '{"count": 6}'}, {"views": ring, "size": "256", "model": "default"}, {"outputs": '["silhouettes"]'}]
+    assert len({reconstruct("r", **fields) for fields in same}) == 1
+    assert {reconstruct("r", **fields)[0] for fields in ({"size": "32"}, {"seed": "1"}, {"metadata": '{"a": 1}'})} == {422}
+    assert reconstruct("r", shaded_ball(80))[0] == 422, "another picture"
 
 
 def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:

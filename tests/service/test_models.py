@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import torch
+from fastapi.testclient import TestClient
+from safetensors.torch import load_file, save
 
+from sdfsrn.checkpoint import Checkpoint
+from sdfsrn.checkpoint_header import FORMAT, network_shapes
 from sdfsrn.config import WEIGHTS
-from tests.conftest import SMALL_TRAINING, Stack
+from service.app import create_app
+from service.artifacts import Artifacts, job_key
+from service.jobs import Job, Jobs, connect, new_id, now
+from service.settings import Settings
+from tests.conftest import SMALL_TRAINING, Broker, Stack
 from tests.sdfsrn.test_checkpoint_header import changed, listed
 
 DEFAULT = WEIGHTS / "default.safetensors"
@@ -43,6 +53,42 @@ def test_a_training_is_published_and_used_by_name(stack: Stack, published: dict[
     # four passes over four shapes teach little: what counts is whose model it was
     assert answer.json()["model"] == {"name": "small", "version": 1}
     assert answer.json()["provenance"]["model_digest"] == version["digest"]
+
+
+def test_what_is_published_from_a_job_holds_no_state_of_its_training(tmp_path: Path) -> None:
+    """Without workers: the training's checkpoint is written here, as a training leaves it."""
+    network = {f"weights.{name}": torch.rand(shape) for name, shape in network_shapes(8, 16).items()}
+    state = {f"state.optimizer.exp_avg.{name}": torch.rand(shape) for name, shape in network_shapes(8, 16).items()}
+    facts = {"step": 1, "temperature": 0.01, "mask_radius": 0.3, "camera_distance": 2.5, "fovy_deg": 50.0, "method": "sdf_srn"}
+    described = {"format": FORMAT, "model": json.dumps({"latent_dim": 8, "hidden_dim": 16}), "facts": json.dumps(facts)}
+    with Broker(Settings(data=tmp_path / "data")) as running:
+        client = TestClient(create_app(running.settings), base_url="http://127.0.0.1")
+        jobs, store = Jobs(connect(running.settings)), Artifacts(running.settings.store_url)
+        jobs.create(Job(new_id(), "training", "training", now()))
+        job = jobs.claim("training", "w")
+        assert job
+        stored = store.put(job_key(job.id, job.fence, "checkpoint.safetensors"), save({**network, **state}, described))
+        ran = {"config": {"latent_dim": 8, "hidden_dim": 16}}
+        jobs.finish(job, "succeeded", files=[{"name": "checkpoint.safetensors", **stored}], provenance=ran)
+
+        def used() -> int:
+            return int(connect(running.settings).hget("sdfsrn:used:", "bytes") or 0)
+
+        before = used()
+        version = client.post("/v1/models/bare/versions", json={"job": job.id})
+        assert version.status_code == 201, version.text
+        (path,) = (running.settings.data / "artifacts" / "models" / "everybody" / "bare").iterdir()
+        served = load_file(path)
+        assert served.keys() == network.keys() and all(torch.equal(value, network[name]) for name, value in served.items())
+        assert version.json()["bytes"] == path.stat().st_size == used() - before < stored["bytes"] / 1.9
+        assert version.json()["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert version.json()["networks"] == {"latent_dim": 8, "hidden_dim": 16, "symmetry": "none"}
+        assert Checkpoint.load(path).state == {} and Checkpoint.load(path).mask_radius == 0.3
+        assert client.post("/v1/models/bare/versions", json={"job": job.id}).json()["version"] == 1
+        assert client.delete("/v1/models/bare").status_code == 204 and used() == before
+        (running.settings.data / "artifacts" / stored["key"]).write_bytes(b"damaged")
+        damaged = client.post("/v1/models/bare/versions", json={"job": job.id})
+        assert damaged.status_code == 422 and "cannot be served" in damaged.json()["detail"]
 
 
 def test_its_artifacts_may_go_and_the_model_stays(stack: Stack, photo: bytes) -> None:

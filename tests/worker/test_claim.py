@@ -1,5 +1,8 @@
 """A worker's hold on a job, on the real broker: it hears of its end, loses nothing to a restart, and wins nothing twice."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from sdfsrn.training import Interrupted
 from service.jobs import Job, Jobs, connect, new_id, now
 from service.settings import Settings
 from tests.conftest import Broker
-from worker.claim import HEARTBEAT_S, PROGRESS_EVERY_S, Claim, Eta, Stopped, TookTooLong
+from worker.claim import HEARTBEAT_S, PROGRESS_EVERY_S, PROGRESS_TIMEOUT_S, Claim, Eta, Stopped, TookTooLong
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_it_hears_of_a_pause_and_still_of_a_cancellation_after_it(broker: Broker
         jobs.cancel(job.id)
         time.sleep(HEARTBEAT_S + 0.5)
         assert stopped_within(claim, 1) == "cancel"
-        assert claim.settle() == "cancelled"
+        assert claim.release() == "cancelled"
 
 
 def test_a_lost_claim_stops_and_publishes_nothing(broker: Broker, jobs: Jobs) -> None:
@@ -100,6 +103,65 @@ def test_progress_is_reported_at_its_pace_but_never_misses_a_phase(broker: Broke
         assert jobs.get(job.id).metrics == {"loss": 0.5}  # type: ignore[union-attr]
 
 
+def test_the_last_metrics_of_a_phase_are_heard_however_soon_they_come(broker: Broker, jobs: Jobs) -> None:
+    job = claimed(jobs)
+
+    def heard() -> list[float]:
+        return [event.data["loss"] for event in jobs.events(job.id) if event.kind == "metric"]
+
+    with Claim(broker.settings, jobs, job) as claim:
+        claim.progress("training", 1, 9, {"loss": 0.5})
+        claim.progress("training", 2, 9, {"loss": 0.4})
+        claim.progress("training", 2, 9)
+        assert heard() == [0.5]
+        claim.progress("evaluation", 0, 4)
+        assert heard() == [0.5, 0.4]
+        claim.progress("evaluation", 1, 4, {"loss": 0.3})
+        assert jobs.get(job.id).progress["step"] == 0  # type: ignore[union-attr]
+        assert claim.release() == "queued"
+        assert heard() == [0.5, 0.4, 0.3]
+
+
+# A worker whose work hangs while its heartbeat goes on, and one that keeps Python's lock, so that not even that goes on.
+HANGS = """
+import time, re
+from service.jobs import Jobs, connect
+from service.settings import Settings
+from worker import claim
+claim.BACKSTOP_S = 1.0
+jobs = Jobs(connect(Settings()))
+with claim.Claim(Settings(), jobs, jobs.claim("reconstruction", "w")) as held:
+    held.progress("rendering", 1, 9)
+    {hang}
+"""
+
+
+@pytest.mark.parametrize(
+    ("hang", "status"),
+    [
+        ("time.sleep(600)", "failed"),
+        pytest.param("re.match('(a|a)+$', 'a' * 60 + 'b')", "running", marks=pytest.mark.slow),
+    ],
+)
+def test_work_that_hangs_ends_its_process_and_is_a_loss(broker: Broker, jobs: Jobs, hang: str, status: str) -> None:
+    jobs.create(Job(id=new_id(), type="reconstruction", queue="reconstruction", created_at=now()))
+    scale = 1.5 / PROGRESS_TIMEOUT_S["reconstruction"]
+    environment = os.environ | {
+        "SDFSRN_DATA": str(broker.settings.data),
+        "SDFSRN_PROGRESS_TIMEOUT_SCALE": str(scale),
+        "SDFSRN_MAX_ATTEMPTS": "1",
+    }
+    job_id = jobs.head("reconstruction")
+    command = [sys.executable, "-c", HANGS.format(hang=hang)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1 and "most recent call first" in run.stderr, run.stderr
+    job = jobs.get(str(job_id))
+    assert job and job.status == status, "a heartbeat that stands still is for the keeper to see"
+    if status == "failed":
+        assert "made no progress for 1.5 s" in job.error["detail"]  # type: ignore[index]
+        assert any("made no progress" in event.data["message"] for event in jobs.events(job.id) if event.kind == "log")
+
+
 def test_a_broker_killed_and_restarted_costs_neither_checkpoint_nor_result(broker: Broker, jobs: Jobs) -> None:
     job = claimed(jobs)
     with Claim(broker.settings, jobs, job) as claim:
@@ -122,7 +184,7 @@ def test_a_training_has_its_worker_for_so_long_and_no_longer(broker: Broker, job
         time.sleep(1.1)
         with pytest.raises(TookTooLong, match=r"within 1 s .*SDFSRN_MAX_TRAINING_S"):
             claim.progress("training", 2, 9)
-        claim.check()  # what is done by then is kept
+        claim.progress("storing", 0, 1)  # what is done by then is kept
 
 
 def test_time_left_is_that_of_the_present_phase() -> None:

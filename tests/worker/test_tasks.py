@@ -137,6 +137,54 @@ def test_who_waits_for_the_store_hears_of_a_cancellation(jobs: Jobs, store: Stor
     assert jobs.get(job.id).status == "cancelled" and time.monotonic() - start < 10  # type: ignore[union-attr]
 
 
+def test_a_record_holds_what_was_said_and_the_worker_fills_in_its_own_defaults(jobs: Jobs, photo: bytes) -> None:
+    source = {"file": "default.safetensors", "sha256": hashlib.sha256((WEIGHTS / "default.safetensors").read_bytes()).hexdigest()}
+    said = {"size": 32, "views": [{"azimuth_deg": 0.0, "elevation_deg": 0.0}]}
+    job = Job(new_id(), "reconstruction", "reconstruction", now(), params=said, source=source)
+    tasks._artifacts.put(job_key(job.id, "input", "input.png"), photo)
+    tasks.work(claimed(jobs, job))
+    ended = jobs.get(job.id)
+    assert ended and ended.status == "succeeded" and ended.params == said, ended
+    assert ended.provenance["seed"] == 0 and ended.files[-1]["view"] == said["views"][0]
+
+
+def test_a_training_goes_on_with_the_defaults_that_it_began_with(jobs: Jobs) -> None:
+    """Its first worker may have had another version of the service, with another default."""
+    first = training(jobs, learning_rate=2e-5)
+    tasks.work(first)
+    (checkpoint,) = (file for file in jobs.get(first.id).files if file["name"] == "checkpoint.safetensors")  # type: ignore[union-attr]
+    config = {name: value for name, value in first.params["config"].items() if name != "learning_rate"}
+    dataset = {name: value for name, value in first.params["dataset"].items() if name != "seed"}
+    said = {"config": config, "dataset": dataset}
+    second = claimed(jobs, Job(new_id(), "training", "training", now(), params=said))
+    jobs.checkpoint(second, {name: checkpoint[name] for name in ("key", "bytes", "sha256")} | {"step": 1})
+    assert jobs.release(second) == "queued"
+    tasks.work_off("training", "w")
+    ended = jobs.get(second.id)
+    assert ended and ended.status == "succeeded" and ended.attempt == 2, ended
+    assert ended.provenance["config"]["learning_rate"] == 2e-5
+    metrics = [event.data for event in jobs.events(first.id) if event.kind == "metric"]
+    assert (metrics[-1]["epoch"], metrics[-1]["step"]) == (4, 4) and "loss" in metrics[-1]
+
+
+def test_the_evaluation_after_a_training_is_a_phase_with_an_eta_of_its_own(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "PROGRESS_EVERY_S", 0.0)
+    job = training(jobs)
+    tasks.work(job)
+    told = [event.data for event in jobs.events(job.id) if event.kind == "progress"]
+    phases = list(dict.fromkeys(report["phase"] for report in told))
+    assert phases == ["loading", "data", "training", "evaluation", "storing"]
+    evaluation = [report for report in told if report["phase"] == "evaluation"]
+    assert [report["step"] for report in evaluation] == [0, 1, 2] and {report["total"] for report in evaluation} == {2}
+    assert evaluation[0]["eta_s"] is None and evaluation[1]["eta_s"] is not None and evaluation[2]["eta_s"] == 0
+
+
+def test_a_method_that_this_version_lacks_is_named(jobs: Jobs) -> None:
+    job = claimed(jobs, Job(new_id(), "training", "training", now(), params={"method": "gan"}))
+    tasks.work(job)
+    assert "does not know the method 'gan'" in jobs.get(job.id).error["detail"]  # type: ignore[union-attr, index]
+
+
 def test_a_training_taken_in_by_another_version_says_what_this_one_lacks(jobs: Jobs) -> None:
     job = training(jobs, sharpness=3.0)
     tasks.work(job)
