@@ -59,7 +59,7 @@ class SyntheticData:
     """The synthetic data set of the HTTP contract: one picture, mask and known camera per view of each shape."""
 
     n_shapes: int = setting(50, "number of shapes", low=1, high=100_000)
-    families: tuple[Family, ...] = setting(("sphere", "box", "ellipsoid"), "families, dealt out in turn")
+    families: tuple[Family, ...] = setting(("sphere", "box", "ellipsoid"), "families, dealt out in turn; one named twice is dealt twice")
     views_per_shape: int = setting(1, "cameras per shape", low=1, high=64)
     seed: int = setting(0, "seed of shapes, colours, light and cameras", low=0, high=2**31 - 1)
 
@@ -117,7 +117,7 @@ class SdfSrnConfig:
         "mirror image have one latent; much is lost where that is false",
     )
     jitter: float = setting(
-        0.02,
+        0.008,
         "largest random shift of the picture that the encoder sees, as a share of its side; it also grows or shrinks by up to "
         "twice this share: masks of real pictures are never exact to the pixel",
         low=0.0,

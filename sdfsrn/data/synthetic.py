@@ -25,7 +25,7 @@ CURVED_RANGE = (0.25, 0.75)  # radii and semi-axes
 FLAT_RANGE = (0.2, 0.55)  # half edges of boxes, wedges and L-blocks
 AMBIENT = 0.3
 RENDERED_AT_ONCE = 64
-PHOTOGRAPHED = (40, 56, 80, 112, 144)  # pixels per side of what a tile is cut from
+PHOTOGRAPHED = (48, 72, 104, 144)  # pixels per side of what a tile is cut from
 
 # done, total; may raise, which is how a caller stops
 Progress = Callable[[int, int], None]
