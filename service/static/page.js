@@ -80,7 +80,8 @@ async function showResult(job) {
   document.getElementById("result").hidden = false;
   showWarnings(job.metrics.warnings);
   const view = job.metrics.input_view;
-  say(`taken from azimuth ${Math.round(view.azimuth_deg)}, elevation ${Math.round(view.elevation_deg)} degrees; ` +
+  const knows = { familiar: "the model knows such objects; ", unfamiliar: "the model does not know such objects; " };
+  say(`${knows[job.metrics.verdict] ?? ""}taken from azimuth ${Math.round(view.azimuth_deg)}, elevation ${Math.round(view.elevation_deg)} degrees; ` +
     `the answer's outline agrees with the picture's to ${Math.round(100 * job.metrics.input_iou)} %`);
 }
 
