@@ -59,7 +59,7 @@ class SyntheticData:
     """The synthetic data set of the HTTP contract: one picture, mask and known camera per view of each shape."""
 
     n_shapes: int = setting(50, "number of shapes", low=1, high=100_000)
-    families: tuple[Family, ...] = setting(("sphere", "box", "ellipsoid"), "families, dealt out in turn; one named twice is dealt twice")
+    families: tuple[Family, ...] = setting(("sphere", "box", "ellipsoid"), "families, dealt out in turn; repeat one for more of it")
     views_per_shape: int = setting(1, "cameras per shape", low=1, high=64)
     seed: int = setting(0, "seed of shapes, colours, light and cameras", low=0, high=2**31 - 1)
 

@@ -41,6 +41,8 @@ FINER = ((16, 8.0), (32, 4.0), (32, 2.0), (32, 1.0))  # of the later ones
 LEAST_LIKELY = -10.0  # logarithm, of an azimuth: what is smaller is as good as excluded
 ELEVATION_ERROR_DEG = 6.0  # of the encoder's word on it
 CERTAINTY = 100.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
+SAME_TURNED = 0.95  # IoU of a shape with itself after half a turn, from which on a view from behind is as good
+AS_WELL = 0.02  # IoU: two views that explain a mask about as well
 SAME_SIZE = 0.002  # change of size that is not worth a field of its own
 KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
 # A mask that the model explains is of its own kind, and a little is to be mended. What it does not know is most cheaply explained
@@ -54,6 +56,11 @@ UNFAMILIAR_OBJECT = PictureWarning(
     "unfamiliar",
     "The model was not trained on such objects, so the answer is a guess within the shapes that it knows. "
     "Use another model, or train one on objects of this kind.",
+)
+HALF_TURN_POSSIBLE = PictureWarning(
+    "half_turn_possible",
+    "The view may be wrong by half a turn: from behind, the outline is nearly the same. "
+    "If you know the view, send it as input_view.",
 )
 REFINEMENT_REJECTED = PictureWarning(
     "refinement_rejected",
@@ -133,6 +140,8 @@ class Reconstructor:
         understood = self._understood(looked, shape)
         if understood["verdict"] == "unfamiliar":
             warnings.append(UNFAMILIAR_OBJECT)
+        if config.input_view is None and self._may_be_turned(shape, looked):
+            warnings.append(HALF_TURN_POSSIBLE)
         unrefined = {}
         if config.refine_steps:
             unrefined = {"unrefined_input_iou": shape.input_iou}
@@ -309,6 +318,15 @@ class Reconstructor:
             best = [around[9 * i + int(place)] for i, place in enumerate(agreement.argmax(dim=1))]
         view = best[int(agreement.amax(dim=1).argmax())]
         return View(view.azimuth_deg % 360, view.elevation_deg)
+
+    def _may_be_turned(self, shape: Shape, looked: Looked) -> bool:
+        """Whether a view from behind agrees about as well with the picture, of a shape that is another one after half a turn."""
+        inside = shape.grid.values < 0
+        if float(iou(inside.reshape(1, -1), inside.flip(0, 2).reshape(1, -1))[0]) > SAME_TURNED:
+            return False
+        behind = [View((shape.view.azimuth_deg + 180 + turn) % 360, shape.view.elevation_deg) for turn in (-10, -5, 0, 5, 10)]
+        agreement = self._agreement(shape.grid, looked, [shape.view, *behind], FINER[-1][0])
+        return float(agreement[1:].max()) > float(agreement[0]) - AS_WELL
 
     def _search_elevations(self) -> list[float]:
         """At most 20 degrees apart, the outer ones 5 inside the range: the finer searches go 14 further."""

@@ -14,6 +14,7 @@ from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.config import WEIGHTS, ReconstructionConfig, SyntheticData, View
 from sdfsrn.images import Picture, read_picture
 from sdfsrn.reconstruct import EXPLAINED_IOU, MARGIN_PX, Looked, ReconstructionFailed, Reconstructor, Shape, antialiased
+from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.views import Camera, minimum_picture
 from tests.sdfsrn.conftest import TinyTraining
 from tests.sdfsrn.given import pictures_of, views_of
@@ -197,3 +198,19 @@ def test_a_model_of_no_finite_numbers_is_a_failure(picture: Picture, tmp_path: P
     broken = dataclasses.replace(checkpoint, weights=checkpoint.weights | {layer: checkpoint.weights[layer] * float("nan")})
     with pytest.raises(ReconstructionFailed, match="not finite"):
         Reconstructor(broken, torch.device("cpu")).run(picture, ReconstructionConfig(size=32), tmp_path)
+
+
+@pytest.mark.parametrize(("radius", "warns"), [(0.3, True), (0.0, False)])
+def test_half_a_turn_is_told_where_the_shape_is_another_then(radius: float, warns: bool) -> None:
+    """A box with a ball on the side that is looked at: its outline is the box's, from behind too."""
+    served = Reconstructor.load(WEIGHTS / "default.safetensors", "cpu")
+
+    def sdf(points: torch.Tensor) -> torch.Tensor:
+        box = (points.abs() - torch.tensor([0.25, 0.35, 0.35])).amax(-1)
+        ball = (points - torch.tensor([0.35, 0.0, 0.0])).norm(dim=-1) - radius
+        return torch.minimum(box, ball) if radius else box
+
+    shape = Shape(torch.zeros(1, 1), sdf, GridField(sdf), View(90, 0), 1.0)
+    outline = served._silhouette(shape.sdf, shape.grid, shape.view, 256)
+    looked = dataclasses.replace(served.look_at(torch.zeros(3, 128, 128, dtype=torch.uint8), outline), seen=None)
+    assert served._may_be_turned(shape, looked) is warns
