@@ -45,10 +45,7 @@ SAME_TURNED = 0.95  # IoU of a shape with itself after half a turn, from which o
 AS_WELL = 0.02  # IoU: two views that explain a mask about as well
 SAME_SIZE = 0.002  # change of size that is not worth a field of its own
 KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
-# A mask that the model explains is of its own kind, and a little is to be mended. What it does not know is most cheaply explained
-# by a field so flat that its silhouettes blur, unless more is asked; but that costs the first kind at unseen angles.
-EXPLAINED_IOU = 0.9
-MARGIN_PX, MARGIN_PX_UNEXPLAINED = 0.25, 1.0
+MARGIN_PX = 0.25  # beside the outline, that a refinement asks for: it then runs between the pixels' centres
 SETTLED_IOU = 0.95  # with what the model explains so well, steps made unseen angles worse
 MENDED = 0.9  # of what a shape leaves unexplained: a refined one that leaves more is not worth its dents
 
@@ -144,6 +141,7 @@ class Reconstructor:
             warnings.append(HALF_TURN_POSSIBLE)
         unrefined = {}
         if config.refine_steps:
+            progress("refining", 0, config.refine_steps)
             unrefined = {"unrefined_input_iou": shape.input_iou}
             with clock.measure("refine"):
                 refined = self.refined(shape, looked, config, progress)
@@ -178,6 +176,7 @@ class Reconstructor:
         }
         result = metrics | {
             "latent": shape.latent[0].tolist(),
+            "latent_scale": shape.scale,  # the shape is so many times as large as the latent's own field
             "views": [
                 {**asdict(asked), "c2w": pose.tolist(), "K": intrinsics(fovy_deg, config.size)}
                 for asked, pose in zip(config.views, camera.c2w, strict=True)
@@ -194,7 +193,7 @@ class Reconstructor:
     def look(self, picture: Picture) -> Looked:
         """What the encoder makes of the object in a picture of any size."""
         tile = tile_of(picture, self.checkpoint.tile_radius or self.checkpoint.mask_radius)
-        return self.look_at(torch.from_numpy(tile.copy()).permute(2, 0, 1), torch.from_numpy(picture.mask))
+        return self.look_at(torch.from_numpy(tile.copy()).permute(2, 0, 1), torch.from_numpy(np.ascontiguousarray(picture.mask)))
 
     def look_at(self, tile: UInt8[Tensor, "3 side side"], mask: Bool[Tensor, "height width"]) -> Looked:
         """The same of a picture's tile and mask."""
@@ -255,7 +254,7 @@ class Reconstructor:
             self._aligned_mask(shape, looked.target),
             checkpoint.camera_distance,
             checkpoint.fovy_deg,
-            MARGIN_PX if shape.input_iou > EXPLAINED_IOU else MARGIN_PX_UNEXPLAINED,
+            MARGIN_PX,
             torch.Generator().manual_seed(config.seed),
         )
         elevation = shape.view.elevation_deg  # the view's search ends a little beyond what the model was trained at

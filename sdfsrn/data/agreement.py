@@ -27,6 +27,7 @@ _WIDENED = 1.0  # pixels by which a mask is widened
 _ROUNDING = 0.5  # pixels by which a cell's place in a picture is rounded at most, along an axis
 _REACH = 1.25  # times the furthest that any mask reaches from the meeting point: half the side of the first grid
 _ROUNDS = 10  # of reweighting, in which rays that miss the others lose weight
+_POINT = 1e-6  # of the cameras' distance: an object as small as that is none
 _CLOSE = 0.0027  # of the directions' spread: views within about 6 degrees, which say too little about depth
 
 
@@ -100,7 +101,10 @@ def agreement(views: list[Silhouette]) -> Agreement | None:
     some = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, min(len(views), VIEWS)).round().astype(int))]
     places, directions = _rays(some)
     centre, spread = meeting_point(places, directions)
-    half = np.full(3, max(1e-9, _REACH * max(view.reach(centre) for view in some)))
+    reach = max(view.reach(centre) for view in some)
+    if reach <= _POINT * np.linalg.norm(places, axis=1).max():  # all cameras stand in one place, and see the object all around it
+        return Agreement([0.0] * len(views), None, 0.0, list(range(len(views))))
+    half = np.full(3, max(1e-9, _REACH * reach))
     points, cell = _grid(centre, half)
     points, lonely = _in_all_but_one(some, points, cell)
     hull = points[lonely < 0]

@@ -43,6 +43,6 @@ def _others(dataset: Dataset) -> Dataset:
     if dataset.shapes is None:
         return dataset
     drawn = SyntheticData(**{**dataset.description, "families": tuple(dataset.description["families"])})
-    count = min(ASKED, 10 * drawn.n_shapes)
+    count = min(ASKED, 2 * drawn.n_shapes)
     other = dataclasses.replace(drawn, n_shapes=count, views_per_shape=1, seed=(drawn.seed + OTHER_SEED) % 2**31)
     return synthetic_dataset(other, dataset.mask_radius)

@@ -28,4 +28,4 @@ def test_that_the_model_does_not_know_an_object_is_said_in_words(capsys: pytest.
 def test_a_refusal_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     message = "epochs must lie in [1, 100000], got [red]" + " and so on" * 20
     assert refused(ValueError(message)).exit_code == 1
-    assert capsys.readouterr().out == message + "\n"
+    assert capsys.readouterr().err == message + "\n"

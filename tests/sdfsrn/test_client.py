@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -140,9 +141,10 @@ def test_the_command_line_says_why_there_is_nothing_to_fetch(url: str, tmp_path:
 
 
 def _zip(folder: Path) -> Path:
-    """An archive that has no pictures."""
-    path = folder / "empty.zip"
-    path.write_bytes(b"PK\x05\x06" + bytes(18))
+    """An archive that has no cameras, which is seen when it is checked."""
+    path = folder / "bare.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("read.me", "no cameras")
     return path
 
 

@@ -106,7 +106,7 @@ def test_crop_has_the_radius_and_the_centre() -> None:
 
 def _padded_crop(picture: Picture, mask_radius: float, size: int) -> Picture:
     """The same by the book: the picture padded as far as the square reaches, and averaged in one piece."""
-    left, top, right, bottom = crop_box(picture, mask_radius)
+    left, top, right, bottom = crop_box(picture.mask, mask_radius)
     height, width = picture.mask.shape
     pad = int(np.ceil(max(0.0, -left, -top, right - width, bottom - height))) + 1
     box = (left + pad, top + pad, right + pad, bottom + pad)

@@ -144,9 +144,9 @@ def test_a_hollow_is_filled_where_thin_shapes_are_asked_for(monkeypatch: pytest.
 def test_where_thin_shapes_are_asked_for_they_become_thinner() -> None:
     volumes = []
     for weight in (0.0, 20.0):
-        config = dataclasses.replace(TINY_CONFIG, thickness_weight=weight, learning_rate=1e-3)
+        config = dataclasses.replace(TINY_CONFIG, thickness_weight=weight, learning_rate=1e-3, epochs=8)
         run = Run(config, synthetic_dataset(TINY_DATA), torch.device("cpu"))
-        for _ in range(3):
+        for _ in range(config.epochs):
             run.train_epoch()
         points = points_in_ball(6, 4_000, torch.Generator().manual_seed(0))
         volumes.append(float((run.model.sdf(encode(run.model, run.views))(points) < 0).float().mean()))
