@@ -58,15 +58,15 @@ def groups(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
         "scale": lambda: speed.scale(30 if quick else 200),
         "latency": lambda: latency.latency(20 if quick else 100),
         "step": lambda: speed.step(10 if quick else 50),
-        "served": lambda: quality.served_quality(*((15, quality.TEST_SEEDS[:1]) if quick else (300,))),
+        "served": lambda: quality.served_quality(*((15, quality.TEST_SEEDS[:1]) if quick else (200,))),
     }
     if quick:
         return found
     return found | {
         "recipe": speed.recipe,
-        "refined": lambda: quality.refined_quality(300),
-        "shifts": lambda: quality.shift_loss(100),
-        "familiarity": lambda: quality.familiarity_quality(300),
+        "refined": lambda: quality.refined_quality(100),
+        "shifts": lambda: quality.shift_loss(40),
+        "familiarity": lambda: quality.familiarity_quality(200),
         "photos": quality.photo_quality,
         "recipe_quality": quality.recipe_quality,
     }

@@ -101,7 +101,7 @@ def _codes(served: Reconstructor, trained_on: Dataset) -> Codes:
 def _of_seed(served: Reconstructor, known: Codes, data: SyntheticData) -> dict[str, list[float]]:
     rows: dict[str, list[float]] = {}
     for asked in given(data, served.checkpoint.mask_radius):
-        answer, relative = ask(served, asked), ask(served, asked, frame="input")
+        answer, relative = ask(served, asked, solid=True), ask(served, asked, frame="input")
         looked = served.look(asked.picture)
         nearest = int(torch.cdist(looked.latent, known.codes).argmin())
         truth = silhouettes(asked.shape, asked.novel_views)
@@ -109,7 +109,7 @@ def _of_seed(served: Reconstructor, known: Codes, data: SyntheticData) -> dict[s
         own = aligned(looked.target, truth[:1].float())[0] > 0.5
         found = {
             "novel_iou": answer.novel_iou,
-            "iou_3d": answer.iou_3d,
+            "iou_3d": answer.iou_3d or 0.0,
             "input_iou": answer.input_iou,
             "view_error_deg": answer.view_error_deg,
             "novel_iou_frame_input": relative.novel_iou,

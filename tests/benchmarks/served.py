@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from sdfsrn.config import ReconstructionConfig, SyntheticData, View
+from sdfsrn.config import Frame, Output, ReconstructionConfig, SyntheticData, View
 from sdfsrn.data.synthetic import CAMERA_DISTANCE, FOVY_DEG, Scenes, families_of, make_scenes
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.evaluation.protocol import ELEVATIONS_DEG, OFFSETS_DEG
@@ -88,36 +88,41 @@ def _scaled(scene: Scenes, view: View, mask_radius: float) -> Primitives:
 
 @dataclass(frozen=True)
 class Answer:
-    """How good one answer is: IoU at the six unseen angles and in 3-D, the view's error in degrees, IoU with the mask."""
+    """How good one answer is: IoU at the six unseen angles and, if asked, in 3-D, the view's error, IoU with the mask."""
 
     novel_iou: float
-    iou_3d: float
+    iou_3d: float | None
     view_error_deg: float
     input_iou: float
 
 
-def ask(served: Reconstructor, asked: Given, refine_steps: int = 0, frame: str = "object") -> Answer:
+def ask(
+    served: Reconstructor, asked: Given, *, refine_steps: int = 0, frame: Frame = "object", solid: bool = False
+) -> Answer:
     """Send one picture, and measure what comes back."""
     views = asked.novel_views
     if frame == "input":
         views = tuple(View(offset, elevation) for offset, elevation in zip(OFFSETS_DEG, ELEVATIONS_DEG, strict=True))
-    config = ReconstructionConfig(
-        views=views, frame=frame, size=SIZE, outputs=("silhouettes", "sdf_grid"), refine_steps=refine_steps  # type: ignore[arg-type]
-    )
+    outputs: tuple[Output, ...] = ("silhouettes", "sdf_grid") if solid else ("silhouettes",)
+    config = ReconstructionConfig(views=views, frame=frame, size=SIZE, outputs=outputs, refine_steps=refine_steps)
     with tempfile.TemporaryDirectory() as folder:
         metrics = served.run(asked.picture, config, Path(folder))
         found = torch.stack(
             [torch.from_numpy(np.array(Image.open(Path(folder) / f"silhouette_{i:03d}.png"))) >= 128 for i in range(len(views))]
         )
-        inside = torch.from_numpy(np.load(Path(folder) / "sdf_grid.npy")) < 0
+        iou_3d = _iou_3d(np.load(Path(folder) / "sdf_grid.npy"), asked.shape) if solid else None
     truth = silhouettes(asked.shape, asked.novel_views)
-    solid = contains(asked.shape, grid_points(len(inside)).reshape(-1, 3))
     return Answer(
         float(iou(found.flatten(1), truth.flatten(1)).mean()),
-        float(iou(inside.reshape(1, -1), solid)[0]),
+        iou_3d,
         view_error_deg(asked, metrics["input_view"]),
         float(metrics["input_iou"]),
     )
+
+
+def _iou_3d(sdf_grid: np.ndarray, shape: Primitives) -> float:
+    inside = torch.from_numpy(sdf_grid < 0)
+    return float(iou(inside.reshape(1, -1), contains(shape, grid_points(len(inside)).reshape(-1, 3)))[0])
 
 
 def view_error_deg(asked: Given, estimated: dict[str, Any]) -> float:

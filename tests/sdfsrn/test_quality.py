@@ -27,7 +27,8 @@ def test_the_published_recipe(tmp_path: Path) -> None:
 def test_the_served_model_is_as_good_as_its_card_says() -> None:
     checkpoint = Checkpoint.load(WEIGHTS / "default.safetensors")
     model = checkpoint.model(torch.device("cpu"))
-    report = evaluate_model(model, synthetic_dataset(UNSEEN_DATA), checkpoint.temperature).report
+    data = synthetic_dataset(UNSEEN_DATA, checkpoint.mask_radius)
+    report = evaluate_model(model, data, checkpoint.temperature).report
     card = json.loads((WEIGHTS / "default.json").read_text())["evaluation"]
     assert report["novel_view_iou"]["mean"] >= 0.93 and report["n_failures"] == 0
     assert report["iou_3d"] >= 0.88, "silhouettes do not show a hollow"
