@@ -47,7 +47,8 @@ class Checkpoint:
         tensors = {f"weights.{name}": value for name, value in self.weights.items()}
         tensors |= {f"state.{name}": value for name, value in self.state.items()}
         tensors |= {f"known.{name}": value for name, value in self.known.items()}
-        facts = {name: value for name, value in vars(self).items() if name not in ("model_config", "weights", "state", "known")}
+        apart = ("model_config", "weights", "state", "known")
+        facts = {name: value for name, value in vars(self).items() if name not in apart and value is not None}
         metadata = {"format": FORMAT, "model": json.dumps(asdict(self.model_config)), "facts": json.dumps(facts)}
         partial = path.with_name(path.name + ".partial")
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)

@@ -24,8 +24,6 @@ _FACTS = {
 # older checkpoints do not say them
 _LATER = {"lowest_deg": (-90.0, 90.0), "highest_deg": (-90.0, 90.0), "tile_radius": (0.02, 0.75)}
 _OTHER_FACTS = {"method": str, "config": dict, "data": dict, "dataset_digest": str}
-# how many axes the fields of `sdfsrn.familiarity.Familiarity` have
-_KNOWN = {"code_mean": 1, "code_precision": 2, "mask_mean": 1, "mask_basis": 2, "centre": 1, "spread": 1, "scores": 1}
 _SIZES = {"latent_dim": (2, 1024), "hidden_dim": (16, 1024)}
 
 
@@ -153,6 +151,7 @@ def _check_tensors(header: dict[str, Any], room: int, networks: dict[str, Any]) 
     """Every weight is there in its shape, and the tensors fill the file exactly."""
     expected = network_shapes(networks["latent_dim"], networks["hidden_dim"], networks.pop("view_head"))
     spans = []
+    known: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, tensor in header.items():
         try:
             shape, dtype, (start, end) = tuple(tensor["shape"]), tensor["dtype"], tensor["data_offsets"]
@@ -167,13 +166,35 @@ def _check_tensors(header: dict[str, Any], room: int, networks: dict[str, Any]) 
             if shape != wanted or dtype not in _ITEM_BYTES or end - start != math.prod(shape) * _ITEM_BYTES[dtype]:
                 raise ValueError(f"the checkpoint's {name[:80]!r} is {dtype:.20} of shape {shape}, expected a float of {wanted}")
         elif name.startswith("known."):
-            if dtype not in _ITEM_BYTES or _KNOWN.get(name.removeprefix("known.")) != len(shape):
-                raise ValueError(f"the checkpoint's {name[:80]!r} is {dtype:.20} of shape {shape}, which is not known here")
+            known[name.removeprefix("known.")] = (dtype, shape)
         elif not name.startswith("state."):
             raise ValueError(f"the checkpoint holds {name[:80]!r}, which is neither a weight nor a training's state")
         spans.append((start, end))
     if expected:
         raise ValueError(f"the checkpoint lacks {sorted(expected)[0]!r}")
+    if known:
+        _check_known(known, networks["latent_dim"])
     ends = [0, *(end for _, end in sorted(spans))]
     if [start for start, _ in sorted(spans)] != ends[:-1] or ends[-1] != room:
         raise ValueError("the checkpoint's tensors overlap, leave gaps or do not fill the file")
+
+
+def _check_known(known: dict[str, tuple[str, tuple[int, ...]]], latent_dim: int) -> None:
+    """All of `sdfsrn.familiarity.Familiarity` is there, each tensor in its shape; None stands for any number from 1 on."""
+    pixels = 1024
+    expected: dict[str, tuple[int | None, ...]] = {
+        "code_mean": (latent_dim,),
+        "code_precision": (latent_dim, latent_dim),
+        "mask_mean": (pixels,),
+        "mask_basis": (None, pixels),
+        "centre": (3,),
+        "spread": (3,),
+        "scores": (None,),
+    }
+    if set(known) != set(expected):
+        raise ValueError(f"the checkpoint's known.* tensors must be {', '.join(expected)}, got {', '.join(sorted(known))[:200]}")
+    for name, (dtype, shape) in known.items():
+        wanted = expected[name]
+        fits = len(shape) == len(wanted) and all(n >= 1 if w is None else n == w for n, w in zip(shape, wanted, strict=True))
+        if not fits or dtype not in _ITEM_BYTES:
+            raise ValueError(f"the checkpoint's 'known.{name}' is {dtype:.20} of shape {shape}, expected a float of {wanted}")

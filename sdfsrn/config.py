@@ -19,7 +19,7 @@ Background = Literal["auto", "plain", "segment", "none"]
 
 MAX_VIEWS = 360
 MAX_RENDERED_PIXELS = 100_000_000
-MAX_PICTURES = 100_000  # of one synthetic data set; each takes some 37 KB of memory
+MAX_PICTURES = 100_000  # of one synthetic data set; each takes some 66 KB of memory
 MAX_STEP_SAMPLES = 2**24  # of one training step; each takes some 50 bytes
 
 

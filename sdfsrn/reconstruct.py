@@ -137,8 +137,6 @@ class Reconstructor:
         understood = self._understood(looked, shape)
         if understood["verdict"] == "unfamiliar":
             warnings.append(UNFAMILIAR_OBJECT)
-        if config.input_view is None and self._may_be_turned(shape, looked):
-            warnings.append(HALF_TURN_POSSIBLE)
         unrefined = {}
         if config.refine_steps:
             progress("refining", 0, config.refine_steps)
@@ -148,6 +146,8 @@ class Reconstructor:
             if refined is shape:
                 warnings.append(REFINEMENT_REJECTED)
             shape = refined
+        if config.input_view is None and self._may_be_turned(shape, looked):
+            warnings.append(HALF_TURN_POSSIBLE)
         sdf, grid, view = shape.sdf, shape.grid, shape.view
         camera_distance = config.camera_distance or self.checkpoint.camera_distance
         fovy_deg = config.fovy_deg or self.checkpoint.fovy_deg
@@ -183,7 +183,7 @@ class Reconstructor:
             ],
             "frame": config.frame,  # of the views' angles; c2w is the object's frame always
             "scale": "unknown",
-            "crop": crop_shares(picture, self.checkpoint.mask_radius),
+            "crop": crop_shares(picture, self._tile_radius),
             "grid_bound": BOUND,
             "timings_ms": clock.timings_ms,
         }
@@ -192,8 +192,12 @@ class Reconstructor:
 
     def look(self, picture: Picture) -> Looked:
         """What the encoder makes of the object in a picture of any size."""
-        tile = tile_of(picture, self.checkpoint.tile_radius or self.checkpoint.mask_radius)
+        tile = tile_of(picture, self._tile_radius)
         return self.look_at(torch.from_numpy(tile.copy()).permute(2, 0, 1), torch.from_numpy(np.ascontiguousarray(picture.mask)))
+
+    @property
+    def _tile_radius(self) -> float:
+        return self.checkpoint.tile_radius or self.checkpoint.mask_radius
 
     def look_at(self, tile: UInt8[Tensor, "3 side side"], mask: Bool[Tensor, "height width"]) -> Looked:
         """The same of a picture's tile and mask."""
@@ -221,6 +225,8 @@ class Reconstructor:
     def _scale(self, grid: GridField, view: View) -> float:
         """By how much the field must grow for its silhouette to have the radius of the training's masks."""
         _, _, radius = _circles(self._soft_silhouettes(grid, [view], IMAGE_SIZE))
+        if not radius:
+            return 1.0  # nothing is seen from there
         to_angle = 2 * math.tan(math.radians(self.checkpoint.fovy_deg) / 2)
         wanted, found = (math.sin(math.atan(to_angle * share)) for share in (self.checkpoint.mask_radius, float(radius)))
         return wanted / found
@@ -464,7 +470,7 @@ def aligned(
     moves[:, 0, 2] = (2 * own_x - 1) - scale * (2 * x - 1)
     moves[:, 1, 2] = (2 * own_y - 1) - scale * (2 * y - 1)
     places = torch.nn.functional.affine_grid(moves, [len(x), 1, side, side], align_corners=False)
-    return torch.nn.functional.grid_sample(target.expand(len(x), 1, side, side), places, align_corners=False)[:, 0]
+    return torch.nn.functional.grid_sample(target.expand(len(x), 1, -1, -1), places, align_corners=False)[:, 0]
 
 
 def _circles(masks: Float[Tensor, "n side side"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -112,7 +112,8 @@ def _train(config: SdfSrnConfig, data: SyntheticData | Path, out: Path, device: 
         bar = shown.add_task("data", total=1)
 
         def show(phase: str, step: int, total: int, metrics: dict[str, float]) -> None:
-            losses = " ".join(f"{name.removesuffix('_loss')} {metrics[name]:.5f}" for name in metrics if name.endswith("loss"))
+            told = {name.split("_")[0]: value for name, value in metrics.items() if name not in ("epoch", "step")}
+            losses = " ".join(f"{name} {value:.5f}" for name, value in told.items())
             shown.update(bar, description=f"{phase} {step}/{total} {losses}", completed=step, total=total)
 
         resume_from = unfinished if unfinished.is_file() else None

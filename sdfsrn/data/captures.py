@@ -7,7 +7,7 @@ lie within the unit sphere, which all of these cameras see in whole. An object t
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -95,7 +95,7 @@ def read_captures(
         scale, seen = _scaled(seen, bad, skip_bad)
         _refuse_what_is_bad(bad, seen, skip_bad)
         distances = np.array([_distance(each.camera) for each in seen])
-        fovy_deg = 2 * math.degrees(math.asin(1 / distances.min())) * MARGIN
+        fovy_deg = _field_of_view(distances.tolist())
         views = _warped(archive, seen, fovy_deg, progress)
     subjects = [each.shot.subject for each in seen]
     used = {name for each in seen for name in (each.shot.image, each.shot.mask) if name}
@@ -208,10 +208,30 @@ def _scaled(seen: list[_Seen], bad: dict[str, str], skip_bad: bool) -> tuple[flo
             for each in scaled
             if not NEAREST <= _distance(each.camera) <= FURTHEST
         }
+        fovy_deg = _field_of_view([_distance(each.camera) for each in scaled if each.shot.image not in astray])
+        for each in scaled:
+            if each.shot.image not in astray and _pixels(each, scale, fovy_deg) < 1:
+                astray[each.shot.image] = _TOO_SMALL
         bad |= astray
         if not astray or not skip_bad or len(astray) == len(seen):
             return scale, [each for each in scaled if each.shot.image not in astray]
         seen = [each for each in seen if each.shot.image not in astray]
+
+
+_TOO_SMALL = (
+    "the object is less than a pixel of the 64 that a training sees, beside a camera that stands much nearer: leave out the far "
+    "picture or the near ones"
+)
+
+
+def _field_of_view(distances: Sequence[float]) -> float:
+    """In degrees, of cameras that all see the unit sphere in whole, however near the nearest stands."""
+    return 2 * math.degrees(math.asin(1 / min(distances, default=NEAREST))) * MARGIN
+
+
+def _pixels(seen: _Seen, scale: float, fovy_deg: float) -> float:
+    """The radius of the object in the 64 x 64 picture of a camera with this field of view."""
+    return SIZE / 2 * seen.reach * scale / _distance(seen.camera) / math.tan(math.radians(fovy_deg) / 2)
 
 
 def _astray(distance: float, reach: float) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from sdfsrn.geometry.cameras import pixel_rays
+from sdfsrn.images import TILE_RADIUS
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,14 @@ class TrainingViews:
         """Some of the pictures."""
         part = {name: getattr(self, name)[index] for name in ("tiles", "masks", "c2w", "azimuth_deg", "elevation_deg")}
         return dataclasses.replace(self, **part)
+
+    def seen_at(self, radius: float) -> "TrainingViews":
+        """The same with tiles in which masks have another radius than TILE_RADIUS, for models that are older than that."""
+        moves = torch.eye(2, 3)[None] * (TILE_RADIUS / radius)
+        shape = [1, 3, *self.tiles.shape[-2:]]
+        places = torch.nn.functional.affine_grid(moves, shape, align_corners=False)
+        tiles = [torch.nn.functional.grid_sample(tile[None].float(), places, align_corners=False)[0] for tile in self.tiles]
+        return dataclasses.replace(self, tiles=torch.stack(tiles).round().to(torch.uint8))
 
     def digest(self) -> str:
         """SHA-256 of everything that training sees."""

@@ -14,13 +14,17 @@ from sdfsrn.device import pick_device
 from sdfsrn.evaluation.baselines import baselines
 from sdfsrn.evaluation.figures import novel_views_figure
 from sdfsrn.evaluation.protocol import Evaluation, Progress, evaluate_model
+from sdfsrn.images import TILE_RADIUS
 
 # what, done, total
 NamedProgress = Callable[[str, int, int], None]
 
 
 def evaluate_checkpoint(checkpoint: Checkpoint, dataset: Dataset, progress: Progress = lambda done, total: None) -> Evaluation:
-    """`evaluate_model` of a checkpoint's networks at its temperature."""
+    """`evaluate_model` of a checkpoint's networks at its temperature, on tiles as it has learnt to see them."""
+    radius = checkpoint.tile_radius or checkpoint.mask_radius
+    if radius != TILE_RADIUS:
+        dataset = dataclasses.replace(dataset, views=dataset.views.seen_at(radius))
     return evaluate_model(checkpoint.model(pick_device()), dataset, checkpoint.temperature, progress)
 
 

@@ -34,8 +34,11 @@ def crop_shares(picture: Picture, mask_radius: float) -> tuple[float, float, flo
 
 
 def tile_of(picture: Picture, radius: float = TILE_RADIUS) -> NDArray[np.uint8]:
-    """The crop, (TILE, TILE, 3), that the encoder's picture is made from, in training as in use; its mask has this radius."""
-    return crop_to_radius(picture, radius, TILE).rgb
+    """The crop, (TILE, TILE, 3), that the encoder's picture is made from, in training as in use; its mask has this radius.
+
+    Black if the mask is empty.
+    """
+    return crop_to_radius(picture, radius, TILE).rgb if picture.mask.any() else np.zeros((TILE, TILE, 3), dtype=np.uint8)
 
 
 def crop_to_radius(picture: Picture, mask_radius: float, size: int) -> Picture:

@@ -445,8 +445,10 @@ class Run:
         self.history = [dict(zip(HISTORY, (int(row[0]), int(row[1]), *row[2:]), strict=True)) for row in rows]
 
     def adopt(self, saved: Checkpoint) -> None:
-        """Take over a model's weights."""
-        if dataclasses.replace(saved.model_config, view_head=True) != self.model.config:
+        """Take over a model's weights. Raises ValueError for networks of another kind, or that see pictures in another way."""
+        if saved.model_config != self.model.config:
             raise ValueError(f"the checkpoint's networks are {saved.model_config}, this run's are {self.model.config}")
-        for model in (self.model, self.averaged):  # one of before the view head leaves it as it is
-            model.load_state_dict(model.state_dict() | {name: value.float() for name, value in saved.weights.items()})
+        if saved.tile_radius != TILE_RADIUS:
+            raise ValueError(f"the checkpoint sees masks of radius {saved.tile_radius}, this run {TILE_RADIUS}; train it anew")
+        for model in (self.model, self.averaged):
+            model.load_state_dict({name: value.float() for name, value in saved.weights.items()})

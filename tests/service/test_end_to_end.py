@@ -11,7 +11,10 @@ from tests.conftest import SMALL_TRAINING, Stack
 def test_ready_models_and_documentation(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     parts = {"broker", "storage", "keeper", "reconstruction_worker", "training_worker", "dataset_worker"}
-    assert client.get("/readyz").json() == dict.fromkeys(parts, "ok")
+    deadline = time.monotonic() + 60  # traffic may come before all workers are there
+    while (named := client.get("/readyz").json()) != dict.fromkeys(parts, "ok"):
+        assert named.keys() == parts and time.monotonic() < deadline, named
+        time.sleep(0.2)
     default = client.get("/v1/models/default").json()
     assert client.get("/v1/models").json()["items"] == [default] and default["evaluation"]
     page = client.get("/docs").text
