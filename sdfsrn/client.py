@@ -122,7 +122,7 @@ class Client:
     def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None, **options: Any) -> Job:
         """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's.
 
-        `options` are the query parameters of `POST /v1/datasets`: `skip_bad`, `name`, `metadata`, `webhook_url`.
+        `options` are the query parameters of `POST /v1/datasets`: `skip_bad`, `recentre`, `name`, `metadata`, `webhook_url`.
         """
         headers = _ZIP | _idempotency(idempotency_key)
         return _job(self._ask("POST", "/v1/datasets", archive, headers=headers, params=_texts(options)))
@@ -252,7 +252,7 @@ class AsyncClient:
     async def upload_dataset(self, archive: Path, *, idempotency_key: str | None = None, **options: Any) -> Job:
         """Send a zip of pictures, masks and cameras; the job that checks it, whose id is the data set's.
 
-        `options` are the query parameters of `POST /v1/datasets`: `skip_bad`, `name`, `metadata`, `webhook_url`.
+        `options` are the query parameters of `POST /v1/datasets`: `skip_bad`, `recentre`, `name`, `metadata`, `webhook_url`.
         """
         size = {"Content-Length": str(archive.stat().st_size)}  # else it would be sent in chunks of unknown number
         headers = _ZIP | size | _idempotency(idempotency_key)

@@ -327,6 +327,7 @@ class DatasetOptions(BaseModel):
     model_config = _CLOSED
     name: str | None = Field(default=None, min_length=1, max_length=200, description="what people call it")
     skip_bad: bool = Field(default=False, description="leave out and name what cannot be used; fail only if nothing is left")
+    recentre: bool = Field(default=False, description="move an object that lies beside the origin of its cameras' world there")
     metadata: str | None = Field(
         default=None, max_length=2 * _MAX_METADATA_BYTES, description="a JSON object of the caller's own names and values"
     )

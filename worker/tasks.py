@@ -189,7 +189,8 @@ def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
     archive = folder.with_name("archive.zip")
     claim.progress("fetching", 0, 1)
     claim.retry(lambda: _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive))
-    captures = read_captures(archive, claim.progress, skip_bad=job.params.get("skip_bad", False))
+    options = {name: bool(job.params.get(name, False)) for name in ("skip_bad", "recentre")}
+    captures = read_captures(archive, claim.progress, **options)
     claim.progress("writing", 0, 1)
     save_dataset(captures.views, captures.subjects, folder / VIEWS_FILE)
     contact_sheet(captures.views).save(folder / CONTACT_SHEET)

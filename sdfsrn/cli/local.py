@@ -40,6 +40,7 @@ def train(
         Path | None, typer.Argument(exists=True, dir_okay=False, help="a zip of your own pictures, masks and cameras")
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="of the zip, leave out and name what cannot be used")] = False,
+    recentre: Annotated[bool, typer.Option("--recentre", help="move objects that lie beside their world's origin there")] = False,
     n_shapes: Annotated[int, typer.Option(min=1, help="synthetic shapes")] = 50,
     data_seed: Annotated[int, typer.Option(min=0, help="seed of shapes, colours, light and cameras")] = 0,
     config: Annotated[str, typer.Option(help='JSON as in the HTTP contract: {"epochs": 100, "n_rays": 256}')] = "{}",
@@ -53,7 +54,7 @@ def train(
         chosen = _configured(config)
     except ValueError as error:
         raise refused(error) from error
-    data = SyntheticData(n_shapes=n_shapes, seed=data_seed) if archive is None else _captured(archive, out, skip_bad)
+    data = SyntheticData(n_shapes=n_shapes, seed=data_seed) if archive is None else _captured(archive, out, skip_bad, recentre)
     console.print_json(json.dumps(_train(chosen, data, out, device)))
 
 
@@ -68,7 +69,7 @@ def _configured(text: str) -> SdfSrnConfig:
     return SdfSrnConfig(**given)
 
 
-def _captured(archive: Path, out: Path, skip_bad: bool) -> Path:
+def _captured(archive: Path, out: Path, skip_bad: bool, recentre: bool) -> Path:
     """The file of views that an archive becomes, beside a sheet to look at."""
     from sdfsrn.data.captures import contact_sheet, read_captures
     from sdfsrn.data.dataset import save_dataset
@@ -81,11 +82,11 @@ def _captured(archive: Path, out: Path, skip_bad: bool) -> Path:
             shown.update(bar, description=what, completed=done, total=of)
 
         try:
-            found = read_captures(archive, show, skip_bad=skip_bad)
+            found = read_captures(archive, show, skip_bad=skip_bad, recentre=recentre)
         except BadDataset as error:
             _tell_bad(error.files)
             if error.advice:
-                console.print(escape(error.advice.replace("skip_bad=true", "--skip-bad")))
+                console.print(escape(error.advice.replace("skip_bad=true", "--skip-bad").replace("recentre=true", "--recentre")))
             raise typer.Exit(1) from error
     save_dataset(found.views, found.subjects, out / "views.safetensors")
     contact_sheet(found.views).save(out / "contact_sheet.png")

@@ -66,6 +66,7 @@ class _Seen:
     shot: Shot
     camera: Camera
     reach: float
+    silhouette: Silhouette | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,12 @@ class _Object:
 
 
 def read_captures(
-    path: Path, progress: Progress = lambda phase, done, total: None, *, skip_bad: bool = False
+    path: Path, progress: Progress = lambda phase, done, total: None, *, skip_bad: bool = False, recentre: bool = False
 ) -> Captures:
     """Read a zip. Raises BadDataset, which names every file that is bad.
 
-    With `skip_bad` what is bad is left out, and the report names it; it is only raised for if nothing is left.
+    With `skip_bad` what is bad is left out, and the report names it; it is only raised for if nothing is left. With `recentre` an
+    object that lies beside its world's origin is moved there; else its cameras stay as they were sent, or are refused.
     """
     with Archive(path) as archive:
         check_sizes(archive, skip_bad=skip_bad)
@@ -90,10 +92,12 @@ def read_captures(
         if bad and not skip_bad:
             raise _refused(bad, f"{len(shots)} pictures are then looked at" if shots else "")
         objects = _read(archive, shots, bad, skip_bad, progress)
+        if recentre:
+            objects = {name: _at_origin(found) for name, found in objects.items()}
         seen = [each for found in objects.values() for each in found.seen]
         _refuse_what_is_bad(bad, seen, skip_bad)
         scale, seen = _scaled(seen, bad, skip_bad)
-        _refuse_what_is_bad(bad, seen, skip_bad)
+        _refuse_what_is_bad(bad, seen, skip_bad, "" if recentre else _where_beside(objects))
         distances = np.array([_distance(each.camera) for each in seen])
         fovy_deg = _field_of_view(distances.tolist())
         views = _warped(archive, seen, fovy_deg, progress)
@@ -117,13 +121,26 @@ def read_captures(
     return Captures(views, subjects, report)
 
 
-def _refuse_what_is_bad(bad: dict[str, str], left: list[_Seen], skip_bad: bool) -> None:
+def _refuse_what_is_bad(bad: dict[str, str], left: list[_Seen], skip_bad: bool, advice: str = "") -> None:
     if bad and not (skip_bad and left):
-        raise _refused(bad, f"{len(left)} good pictures remain" if left else "")
+        raise _refused(bad, f"{len(left)} good pictures remain" if left else "", advice)
 
 
-def _refused(bad: dict[str, str], left: str) -> BadDataset:
-    return BadDataset(bad, f"With skip_bad=true what is bad is left out; {left}" if left else "")
+def _refused(bad: dict[str, str], left: str, advice: str = "") -> BadDataset:
+    return BadDataset(bad, advice or (f"With skip_bad=true what is bad is left out; {left}" if left else ""))
+
+
+def _where_beside(objects: dict[str, _Object]) -> str:
+    """What to do about objects that do not lie at the origin of their world; nothing if all do."""
+    beside = {name: found.agreed.centre for name, found in objects.items() if _is_beside(found) and found.agreed}
+    for name, centre in beside.items():
+        if centre is not None:
+            place = ", ".join(f"{part:.3g}" for part in centre)
+            return (
+                f"{name} lies around ({place}) of the world that was sent, y up, not around its origin; "
+                "with recentre=true it is moved there"
+            )
+    return ""
 
 
 def _read(
@@ -169,13 +186,28 @@ def _compared(subject: str, looks: list[_Look], bad: dict[str, str], skip_bad: b
         bad |= dict.fromkeys([looks[i].shot.image for i in against], _disagreement(subject, looks, agreed, against, reading))
         left = [look for i, look in enumerate(looks) if i not in set(against)]
         return _compared(subject, left, bad, skip_bad) if skip_bad else None
-    is_beside = float(np.linalg.norm(agreed.centre)) > agreed.radius
-    if not is_beside:
-        return _Object([_Seen(look.shot, look.shot.camera, look.reach) for look in looks], np.zeros(3), agreed)
+    seen = [_Seen(look.shot, look.shot.camera, look.reach, look.silhouette) for look in looks]
+    return _Object(seen, np.zeros(3), agreed)
+
+
+def _is_beside(found: _Object) -> bool:
+    """Whether the world's origin lies outside the object."""
+    return found.agreed is not None and found.agreed.centre is not None and bool(
+        np.linalg.norm(found.agreed.centre) > found.agreed.radius
+    )
+
+
+def _at_origin(found: _Object) -> _Object:
+    """The object moved to the origin of its world, if it lies beside it."""
+    if not _is_beside(found) or found.agreed is None or found.agreed.centre is None:
+        return found
+    centre = found.agreed.centre
     moved = [
-        _Seen(look.shot, look.shot.camera.moved(-agreed.centre), look.silhouette.reach(agreed.centre)) for look in looks
+        dataclasses.replace(each, camera=each.camera.moved(-centre), reach=each.silhouette.reach(centre))
+        for each in found.seen
+        if each.silhouette
     ]
-    return _Object(moved, agreed.centre, agreed)
+    return dataclasses.replace(found, seen=moved, centre=centre)
 
 
 def _disagreement(subject: str, looks: list[_Look], agreed: Agreement, against: list[int], reading: str | None) -> str:

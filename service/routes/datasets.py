@@ -89,7 +89,7 @@ async def _taken_in(
             created_at=now(),
             owner=caller,
             trace=current_trace(),
-            params={"name": options.name, "skip_bad": options.skip_bad},
+            params={"name": options.name, "skip_bad": options.skip_bad, "recentre": options.recentre},
             metadata=metadata,
             webhook=options.webhook_url,
             input_digest=f"sha-256:{digest}",

@@ -134,9 +134,9 @@ def write(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def read(folder: Path, files: dict[str, bytes], *, skip_bad: bool = False) -> Captures:
+def read(folder: Path, files: dict[str, bytes], *, skip_bad: bool = False, recentre: bool = False) -> Captures:
     """What the library reads from them."""
-    return read_captures(write(folder / "set.zip", files), skip_bad=skip_bad)
+    return read_captures(write(folder / "set.zip", files), skip_bad=skip_bad, recentre=recentre)
 
 
 def worst_iou(found: Captures, balls: Any = BALLS) -> float:

@@ -14,15 +14,19 @@ from tests.sdfsrn.data.scene import CAMERAS, nerf, orbit, read, rgba, worst_iou
 
 
 @pytest.mark.parametrize("by", [(1.6, 0.0, 0.3), (3.0, 1.0, 0.0), (40.0, -7.0, 12.0)])
-def test_an_object_beside_the_origin_is_moved_there(tmp_path: Path, by: tuple[float, float, float]) -> None:
+def test_an_object_beside_the_origin_is_moved_there_if_asked(tmp_path: Path, by: tuple[float, float, float]) -> None:
     cameras, balls = scene.shifted(by)
-    found = read(tmp_path, nerf(cameras=cameras, masks=[scene.silhouette(camera, balls=balls) for camera in cameras]))
+    files = nerf(cameras=cameras, masks=[scene.silhouette(camera, balls=balls) for camera in cameras])
+    with pytest.raises(BadDataset) as caught:
+        read(tmp_path, files)
+    assert "object lies around (" in caught.value.advice and "recentre=true" in caught.value.advice
+    found = read(tmp_path, files, recentre=True)
     assert worst_iou(found, balls) > 0.97
     assert found.report["centre"] == pytest.approx(np.add(by, (0.05, 0.05, 0.03)), abs=0.05), "a bit beside the large ball's"
     assert found.report["camera_distance"] == pytest.approx(3.2 * found.report["scale"], rel=0.06)
 
 
-@pytest.mark.parametrize("by", [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0)])
+@pytest.mark.parametrize("by", [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0), (0.9, 0.0, 0.3)])
 def test_an_object_around_the_origin_stays_where_it_is(tmp_path: Path, by: tuple[float, float, float]) -> None:
     """The origin may mean something: a plane of symmetry, the middle of all objects."""
     cameras, balls = scene.shifted(by)
@@ -31,7 +35,7 @@ def test_an_object_around_the_origin_stays_where_it_is(tmp_path: Path, by: tuple
     np.testing.assert_allclose(
         found.views.c2w[:, :3, 3], found.report["scale"] * np.stack([camera[:3, 3] for camera in cameras]), atol=1e-5
     )
-    assert worst_iou(found, balls) > 0.97
+    assert worst_iou(found, balls) > 0.94
 
 
 def _some_views(views: int) -> dict[str, bytes]:
