@@ -1,5 +1,5 @@
 # The API and the keeper: everything that the service needs, and no torch.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 COPY pyproject.toml docker/requirements.py docker/constraints.txt ./

@@ -4,7 +4,7 @@
 #   TORCH_INDEX_URL   an additional package index for torch; empty means the default one. On Linux the default index has
 #                     the CUDA wheel (several GB; it runs without a GPU too). The CPU wheel has an index of its own, which
 #                     the install page of PyTorch names for "Pip, Linux, CPU": with it the image is far smaller.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS dependencies
 ARG TORCH_BUILD=cpu
 ARG TORCH_INDEX_URL=
