@@ -1,9 +1,12 @@
 """Requests through the whole service: HTTP, broker, worker, library, store and back."""
 
 import hashlib
+import io
+import math
 import time
 
 import httpx
+from PIL import Image, ImageDraw
 
 from tests.conftest import SMALL_TRAINING, Stack
 
@@ -98,3 +101,23 @@ def test_a_picture_is_answered_while_a_training_runs_and_that_can_be_cancelled(
     assert client.post(training["links"]["cancel"]).status_code == 202
     assert stack.ended(training["id"], 15)["status"] == "cancelled"
     assert client.post(training["links"]["cancel"]).status_code == 200
+
+
+def _star() -> bytes:
+    """Five long arms: nothing that is convex explains it."""
+    canvas = Image.new("RGBA", (200, 200))
+    corners = [(100 + r * math.sin(math.pi * i / 5), 100 - r * math.cos(math.pi * i / 5)) for i, r in enumerate([80, 18] * 5)]
+    ImageDraw.Draw(canvas).polygon(corners, fill=(200, 150, 60, 255))
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_answer_says_whether_the_model_knows_such_objects(client: httpx.Client, photo: bytes) -> None:
+    found = {}
+    for name, image in {"ball": photo, "star": _star()}.items():
+        answer = client.post("/v1/reconstructions", files={"image": image}, data={"size": "64"}, headers={"Prefer": "wait=60"})
+        metrics = answer.json()["metrics"]
+        found[name] = (metrics["verdict"], "unfamiliar" in [warning["code"] for warning in metrics["warnings"]])
+        assert 0 <= metrics["familiarity"] <= 1
+    assert found == {"ball": ("familiar", False), "star": ("unfamiliar", True)}
