@@ -58,15 +58,12 @@ class AdamRun(Run):
 class PlainRun(AdamRun):
     """Whole pictures at every step, every sample of every ray in the graph, fp32, and no loss but the silhouette's.
 
-    It shares its pictures out among threads as the recipe does. Pictures see the unit sphere at sizes of their own: each has
-    as many rays as that which sees it largest in its batch, and those that miss the sphere are not in the loss.
+    It shares its pictures out among threads as the recipe does. Each picture has the rays that meet the unit sphere.
     """
 
     def _losses(self, drawn: Drawn) -> Tensor:
-        latents = self.model.encode(drawn.images)
-        minima = self._minima(latents, drawn.rays_o, drawn.rays_d, drawn.t)
-        _, _, met = unit_sphere_interval(drawn.rays_o, drawn.rays_d)
-        loss = silhouette_entropy(minima[met][None], drawn.inside[met][None], self.config.temperature)
+        minima, inside = self._rendered(self.model.encode(drawn.images), drawn)
+        loss = silhouette_entropy(minima, inside, self.config.temperature)
         zero = torch.zeros_like(loss)
         return torch.stack([loss, loss, zero, zero])
 
@@ -74,10 +71,16 @@ class PlainRun(AdamRun):
         return encoder_images(self.views.tiles[batch].to(self.device))  # without jitter, which is slower to learn from
 
     def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return self._whole(batch)
-
-    def _whole(self, batch: Tensor) -> Tensor:
         return self.outwards[: int(self.reaching[batch].max())].sort().values.repeat(len(batch), 1)
+
+    def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """Minima and what is inside; one picture after the other, as each sees the sphere in another number of pixels."""
+        _, _, met = unit_sphere_interval(drawn.rays_o, drawn.rays_d)
+        minima = [
+            self._minima(latents[i : i + 1], *(part[i : i + 1, rows] for part in (drawn.rays_o, drawn.rays_d, drawn.t)))
+            for i, rows in enumerate(met)
+        ]
+        return torch.cat(minima, dim=1), drawn.inside[met][None]
 
     def _minima(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
         return plain_minimum(self.model.sdf(latents), rays_o, rays_d, t)
@@ -91,11 +94,14 @@ class EqualRaysRun(PlainRun):
         chosen = [torch.randperm(count, generator=generator)[:n_rays] for count in self.reaching[batch].tolist()]
         return self.outwards[torch.stack(chosen)]
 
+    def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return self._minima(latents, drawn.rays_o, drawn.rays_d, drawn.t), drawn.inside
 
-class PickingRun(EqualRaysRun):
-    """Plain point picking (DFR): of each ray the smallest sample alone is in the graph.
 
-    Its gradients are those of `EqualRaysRun`: what that one's other samples get is zero.
+class CountingRun(PlainRun):
+    """The gradients of `PlainRun`, quickly enough to count the epochs that it takes: of each ray one sample is in the graph.
+
+    That is the smallest one; what the others get is zero.
     """
 
     def _minima(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
@@ -103,11 +109,8 @@ class PickingRun(EqualRaysRun):
         return self.model.sdf(latents)(rays_o + picked[..., None] * rays_d)
 
 
-class CountingRun(PickingRun):
-    """The gradients of `PlainRun`, quickly enough to count the epochs that it takes."""
-
-    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return self._whole(batch)
+class PickingRun(CountingRun, EqualRaysRun):
+    """Plain point picking (DFR) on as many random rays as the recipe takes, with the gradients of `EqualRaysRun`."""
 
 
 def best_rates(tried: list[dict[str, Any]]) -> dict[str, float]:
