@@ -13,18 +13,18 @@ from tests.benchmarks.machine import DEVICE
 from tests.benchmarks.plain import CountingRun, EqualRaysRun, PickingRun, PlainRun
 from tests.benchmarks.recipes import CeilingRun
 
-BATCH = torch.arange(10)
+BATCH = torch.arange(6)
 
 
 def drawn_by(kind: type[PlainRun]) -> tuple[PlainRun, Drawn]:
-    run = kind(SdfSrnConfig(), synthetic_dataset(SyntheticData()), DEVICE)
+    run = kind(SdfSrnConfig(), synthetic_dataset(SyntheticData(n_shapes=6)), DEVICE)
     return run, run._draw(BATCH, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", [EqualRaysRun, PickingRun])
 def test_opponents_waste_no_ray(kind: type[PlainRun]) -> None:
     run, drawn = drawn_by(kind)
-    assert drawn.rays_d.shape[:2] == (10, run.config.n_rays)
+    assert drawn.rays_d.shape[:2] == (6, run.config.n_rays)
     assert unit_sphere_interval(drawn.rays_o, drawn.rays_d)[2].all()
 
 
@@ -41,7 +41,7 @@ def test_whole_pictures_are_all_rays_that_meet_the_sphere_and_no_other_is_in_the
 
 def test_counting_has_the_gradients_of_whole_pictures() -> None:
     data, few = synthetic_dataset(SyntheticData(n_shapes=2)), torch.arange(2)
-    runs = [kind(SdfSrnConfig(), data, DEVICE) for kind in (PlainRun, CountingRun)]
+    runs = [kind(SdfSrnConfig(n_samples=4), data, DEVICE) for kind in (PlainRun, CountingRun)]
     (loss, plain), (counted_loss, counted) = (run._gradients(run._draw(few, torch.Generator().manual_seed(0)), 1.0) for run in runs)
     assert torch.allclose(loss, counted_loss, atol=1e-6)
     for one, other in zip(plain, counted, strict=True):

@@ -108,7 +108,7 @@ def test_a_shape_that_is_not_found_counts_as_nothing_and_stops_nothing() -> None
 
 def test_the_shipped_model_is_measured_beside_answers_without_a_network() -> None:
     served = Reconstructor.load(WEIGHTS / "default.safetensors")
-    known = known_to(served, synthetic_dataset(SyntheticData(n_shapes=12, seed=78), served.checkpoint.mask_radius))
+    known = known_to(served, synthetic_dataset(SyntheticData(n_shapes=6, seed=78), served.checkpoint.mask_radius))
     found = served_figures(served, known, 2, (2_000_000, 2_000_001))
     assert found["served_shapes"] == 4
     assert found["served_novel_iou"] > 0.85 and found["served_iou_3d"] > 0.7 and found["served_input_iou"] > 0.9
