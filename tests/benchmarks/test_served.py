@@ -106,6 +106,7 @@ def test_a_shape_that_is_not_found_counts_as_nothing_and_stops_nothing() -> None
     assert (NO_ANSWER.novel_iou, NO_ANSWER.iou_3d, NO_ANSWER.input_iou, NO_ANSWER.view_error_deg) == (0, 0, 0, 180)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_is_measured_beside_answers_without_a_network() -> None:
     served = Reconstructor.load(WEIGHTS / "default.safetensors")
     known = known_to(served, synthetic_dataset(SyntheticData(n_shapes=6, seed=78), served.checkpoint.mask_radius))
