@@ -37,7 +37,7 @@ def baselines(
     if shapes is None:
         raise ValueError("the true shapes of this data set are not known")
     known = trained_on.shapes if trained_on is not None else None
-    common = _mean_shape(known) if known is not None else None
+    common = mean_shape(known) if known is not None else None
     nearest = nearest_latents(encode(model, views), encode(model, trained_on.first_views)) if trained_on is not None else None
     found: dict[str, list[Tensor]] = {}
     for i in range(len(shapes)):
@@ -71,7 +71,7 @@ def nearest_latents(latents: Float[Tensor, "n dim"], others: Float[Tensor, "m di
     return distance.masked_fill(distance < 1e-6, torch.inf).argmin(dim=1).cpu()
 
 
-def _mean_shape(shapes: Primitives) -> GridField:
+def mean_shape(shapes: Primitives) -> GridField:
     """The points that lie inside at least half of the shapes."""
     some = shapes[:MEAN_OF]
 

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks [--quick] [--only GROUP ...]`: measure, write results/MACHINE.json and .md, print the table.
 
 A measurement that is not quick also renews the table of docs/benchmarks.md. With `--only` the rows of these groups are
-renewed and the others stay; each row says at which commit it was measured.
+renewed and the others stay, but for those that no group measures any more; each row says at which commit it was measured.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 
 from tests.benchmarks import latency, quality, speed
 from tests.benchmarks.machine import commit, machine
-from tests.benchmarks.table import read, results_file, show, table, write
+from tests.benchmarks.table import read, renewed, results_file, show, table, write
 
 
 def main() -> None:
@@ -32,18 +32,13 @@ def main() -> None:
     path = results_file(facts, options.quick)
     result = read(path)
     result["machine"] = facts
-    measured: dict[str, Any] = {}
     for name, measure in measures.items():
         if options.only and name not in options.only:
             continue
         start = time.monotonic()
-        measured |= {figure: {"value": value, "commit": at} for figure, value in measure().items()}
+        result["figures"] = renewed(result["figures"], name, measure(), at, measures)
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
-        result["figures"] |= measured
         write(result, path)  # each time: what breaks off loses nothing
-    if not options.only:
-        result["figures"] = measured  # what nothing measures any more goes
-        write(result, path)
     print(table(result))
     print(path)
     if not options.quick:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
+from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.networks.encoder import encoder_images
 from sdfsrn.rendering.silhouettes import pick_minimum
 from sdfsrn.training import TrainingCollapsed
@@ -57,44 +58,50 @@ class AdamRun(Run):
 class PlainRun(AdamRun):
     """Whole pictures at every step, every sample of every ray in the graph, fp32, and no loss but the silhouette's.
 
-    It shares its pictures out among threads as the recipe does.
+    It shares its pictures out among threads as the recipe does. Each picture has the rays that meet the unit sphere.
     """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.reached = self.outwards[: int(self.reaching.max())].sort().values  # whatever any camera sees of the unit sphere
-
     def _losses(self, drawn: Drawn) -> Tensor:
-        latents = self.model.encode(drawn.images)
-        minima = self._minima(latents, drawn.rays_o, drawn.rays_d, drawn.t)
-        loss = silhouette_entropy(minima, drawn.inside, self.config.temperature)
+        minima, inside = self._rendered(self.model.encode(drawn.images), drawn)
+        loss = silhouette_entropy(minima, inside, self.config.temperature)
         zero = torch.zeros_like(loss)
         return torch.stack([loss, loss, zero, zero])
 
     def _images(self, batch: Tensor, generator: torch.Generator | None) -> Tensor:  # noqa: ARG002
         return encoder_images(self.views.tiles[batch].to(self.device))  # without jitter, which is slower to learn from
 
-    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.stack([self._chosen(self.reached, generator) for _ in batch])
+    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return self.outwards[: int(self.reaching[batch].max())].sort().values.repeat(len(batch), 1)
 
-    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return pixels
+    def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """Minima and what is inside; one picture after the other, as each sees the sphere in another number of pixels."""
+        _, _, met = unit_sphere_interval(drawn.rays_o, drawn.rays_d)
+        minima = [
+            self._minima(latents[i : i + 1], *(part[i : i + 1, rows] for part in (drawn.rays_o, drawn.rays_d, drawn.t)))
+            for i, rows in enumerate(met)
+        ]
+        return torch.cat(minima, dim=1), drawn.inside[met][None]
 
     def _minima(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
         return plain_minimum(self.model.sdf(latents), rays_o, rays_d, t)
 
 
 class EqualRaysRun(PlainRun):
-    """The plain recipe on as many random rays as the recipe takes."""
+    """The plain recipe on as many random rays as the recipe takes, each of which meets the unit sphere."""
 
-    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        return pixels[torch.randperm(len(pixels), generator=generator)[: self.config.n_rays]]
+    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        n_rays = self.config.n_rays
+        chosen = [torch.randperm(count, generator=generator)[:n_rays] for count in self.reaching[batch].tolist()]
+        return self.outwards[torch.stack(chosen)]
+
+    def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return self._minima(latents, drawn.rays_o, drawn.rays_d, drawn.t), drawn.inside
 
 
-class PickingRun(EqualRaysRun):
-    """Plain point picking (DFR): of each ray the smallest sample alone is in the graph.
+class CountingRun(PlainRun):
+    """The gradients of `PlainRun`, quickly enough to count the epochs that it takes: of each ray one sample is in the graph.
 
-    Its gradients are those of `EqualRaysRun`: what that one's other samples get is zero.
+    That is the smallest one; what the others get is zero.
     """
 
     def _minima(self, latents: Tensor, rays_o: Tensor, rays_d: Tensor, t: Tensor) -> Tensor:
@@ -102,11 +109,8 @@ class PickingRun(EqualRaysRun):
         return self.model.sdf(latents)(rays_o + picked[..., None] * rays_d)
 
 
-class CountingRun(PickingRun):
-    """The gradients of `PlainRun`, quickly enough to count the epochs that it takes."""
-
-    def _chosen(self, pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return pixels
+class PickingRun(CountingRun, EqualRaysRun):
+    """Plain point picking (DFR) on as many random rays as the recipe takes, with the gradients of `EqualRaysRun`."""
 
 
 def best_rates(tried: list[dict[str, Any]]) -> dict[str, float]:

@@ -46,7 +46,10 @@ class CeilingRun(Run):
     def __init__(self, config: SdfSrnConfig, dataset: Dataset, device: torch.device) -> None:
         of_one_view = dataclasses.replace(dataset, views=dataset.first_views, first=tuple(range(len(dataset))))
         super().__init__(config, of_one_view, device)
-        self.told = Run(config, dataset, device)
+        distances = torch.linalg.vector_norm(dataset.views.c2w[:, :3, 3], dim=-1)
+        first = torch.tensor(dataset.first).repeat_interleave(len(dataset.views) // len(dataset))
+        in_one_world = dataset.views.scaled(distances[first] / distances)  # that of the object's first view
+        self.told = Run(config, dataclasses.replace(dataset, views=in_one_world), device)
 
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         n_views = len(self.told.views) // len(self.views)

@@ -1,6 +1,7 @@
 """The table of figures: targets, verdicts, results on disk, and the page that shows them."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,19 @@ def results_file(facts: dict[str, Any], quick: bool) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The results on disk: `machine` and `figures`, name -> its value and the commit it was measured at."""
+    """The results on disk: `machine` and `figures`, name -> its value, its group, and the commit it was measured at."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"machine": {}, "figures": {}}
     return found
+
+
+def renewed(
+    rows: dict[str, Any], group: str, values: dict[str, Any], measured_at: str, groups: Collection[str]
+) -> dict[str, Any]:
+    """The rows with those of one group measured anew, in the order of `groups`; what no group measures any more goes."""
+    others = {name: row for name, row in rows.items() if row["group"] != group and name not in values}
+    measured = {name: {"value": value, "group": group, "commit": measured_at} for name, value in values.items()}
+    found = others | measured
+    return {name: row for known in groups for name, row in found.items() if row["group"] == known}
 
 
 def write(result: dict[str, Any], path: Path) -> None:

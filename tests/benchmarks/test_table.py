@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from tests.benchmarks.machine import alone_and_busy, busy_neighbours
-from tests.benchmarks.table import read, results_file, show, table, target_of, write
+from tests.benchmarks.table import read, renewed, results_file, show, table, target_of, write
 
 
 def result(bf16: bool = True, **values: float | None) -> dict[str, Any]:
-    rows = {name: {"value": value, "commit": "abc"} for name, value in values.items()}
+    rows = {name: {"value": value, "group": "some", "commit": "abc"} for name, value in values.items()}
     return {"machine": {"cpu": "Some CPU", "cores": 2, "bf16": bf16}, "figures": rows}
 
 
@@ -36,10 +36,22 @@ def test_what_is_written_is_read_and_machines_without_bfloat16_have_a_file_of_th
     path = tmp_path / "results" / "some.json"
     assert read(path)["figures"] == {}
     write(result(mesh128_s=0.5), path)
-    assert read(path)["figures"] == {"mesh128_s": {"value": 0.5, "commit": "abc"}}
+    assert read(path)["figures"] == {"mesh128_s": {"value": 0.5, "group": "some", "commit": "abc"}}
     assert "`mesh128_s`" in path.with_suffix(".md").read_text()
     names = {results_file(result(bf16)["machine"], quick).name for bf16 in (True, False) for quick in (True, False)}
     assert len(names) == 4
+
+
+def test_a_group_measured_anew_replaces_its_rows_and_what_nothing_measures_goes() -> None:
+    rows = {
+        "last": {"value": 1, "group": "second", "commit": "old"},
+        "kept": {"value": 2, "group": "first", "commit": "old"},
+        "of_the_past": {"value": 3, "group": "second", "commit": "old"},
+        "of_no_group": {"value": 4, "group": "gone", "commit": "old"},
+    }
+    found = renewed(rows, "second", {"last": 5}, "new", ("first", "second"))
+    assert list(found) == ["kept", "last"]
+    assert found["kept"] == rows["kept"] and found["last"] == {"value": 5, "group": "second", "commit": "new"}
 
 
 def test_the_page_gets_the_table_of_its_kind_and_keeps_the_rest(tmp_path: Path) -> None:
