@@ -85,7 +85,7 @@ def read_captures(
     With `skip_bad` what is bad is left out, and the report names it; it is only raised for if nothing is left.
     """
     with Archive(path) as archive:
-        check_sizes(archive, skip_bad=skip_bad)
+        check_sizes(archive, lambda done, total: progress("checking", done, total), skip_bad=skip_bad)
         shots, bad = find_shots(archive)
         if bad and not skip_bad:
             raise _refused(bad, f"{len(shots)} pictures are then looked at" if shots else "")
