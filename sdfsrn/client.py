@@ -220,9 +220,9 @@ class Client:
         while True:
             try:
                 if file is None:
-                    return _check(self._http.request(method, path, **content))
+                    return _check_again(self._http.request(method, path, **content), lost)
                 with file.open("rb") as body:
-                    return _check(self._http.request(method, path, content=body, **content))
+                    return _check_again(self._http.request(method, path, content=body, **content), lost)
             except (httpx.TransportError, _NotNow) as error:
                 seconds = lost.wait_s(error)
             time.sleep(seconds)
@@ -353,7 +353,7 @@ class AsyncClient:
         while True:
             try:
                 body = None if file is None else _pieces(file)
-                return _check(await self._http.request(method, path, content=body, **content))
+                return _check_again(await self._http.request(method, path, content=body, **content), lost)
             except (httpx.TransportError, _NotNow) as error:
                 seconds = lost.wait_s(error)
             await asyncio.sleep(seconds)
@@ -383,6 +383,11 @@ class _Patience:
         self._seconds = seconds
         self._was_there = was_there
         self._since: float | None = None
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether a request was sent before whose answer was lost, or put off."""
+        return self._since is not None
 
     def forget(self) -> None:
         """It is there again."""
@@ -556,6 +561,13 @@ def _check(answer: httpx.Response, kind: str = "") -> httpx.Response:
     if answer.status_code in (429, 502, 503, 504):
         raise _NotNow(refusal)
     raise refusal
+
+
+def _check_again(answer: httpx.Response, lost: _Patience) -> httpx.Response:
+    """As `_check`; what a repeated DELETE does not find, the one before removed, whose answer was lost."""
+    if answer.request.method == "DELETE" and answer.status_code == 404 and lost.has_waited:
+        return answer
+    return _check(answer)
 
 
 def _refusal(answer: httpx.Response) -> ServiceError:

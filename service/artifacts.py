@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,13 +106,14 @@ class Artifacts:
 
         return pieces()
 
-    def fetch(self, key: str, path: Path) -> str:
-        """Copy a file from the store to a local path; its SHA-256."""
+    def fetch(self, key: str, path: Path, going_on: Callable[[], None] = lambda: None) -> str:
+        """Copy a file from the store to a local path; its SHA-256. `going_on` is called after each piece, and may raise."""
         digest = hashlib.sha256()
         with path.open("wb") as target:
             for chunk in self.chunks(key):
                 digest.update(chunk)
                 target.write(chunk)
+                going_on()
         return digest.hexdigest()
 
     def job_ids(self) -> list[str]:

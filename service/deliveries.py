@@ -20,7 +20,7 @@ from service.settings import Settings
 
 HOSTS_AT_ONCE = 32
 PER_HOST = 2
-LOOKED_AT = 1_000  # due deliveries that one look takes in
+LOOKED_AT = 1_000  # due deliveries that one look considers, beside those that stand in a line already
 LINE, LINE_FULL_S = 500, 10.0  # deliveries taken in for one host; what is due beyond them is put off, others stand behind it
 RETRY_AT_LEAST_S = 60.0  # longer than any attempt takes
 # Seconds for which a host is left alone after one, two, ... deliveries in a row that it did not answer; then the last.
@@ -62,11 +62,13 @@ class Deliveries:
 
     def look(self) -> None:
         """Take in what is due; what is due at a host that is left alone, or has a full line, is put off."""
-        for job_id, (url, finished_at) in self._jobs.webhooks_due(LOOKED_AT).items():
+        with self._lock:
+            limit = LOOKED_AT + len(self._taken)
+        for job_id, (url, finished_at) in self._jobs.webhooks_due(limit).items():
             if url is None:
                 self._jobs.webhook_done(job_id)
-            elif wait_s := self._take_in(job_id, urlsplit(url).netloc.lower()):
-                self._put_off(job_id, wait_s, finished_at)
+            else:
+                self._see_to(job_id, urlsplit(url).hostname or "", finished_at)
         with self._lock:
             self._hosts = {name: host for name, host in self._hosts.items() if host.busy or host.ids or host.failures}
             for name, host in self._hosts.items():
@@ -74,24 +76,22 @@ class Deliveries:
                     host.busy += 1
                     self._threads.submit(self._work, name, host)
 
-    def _take_in(self, job_id: str, name: str) -> float:
-        """0, or for how many seconds the delivery must wait."""
+    def _see_to(self, job_id: str, name: str, finished_at: str | None) -> None:
+        """Into its host's line; put off where that is full, or the host is left alone, which ends when the job is a day old."""
         with self._lock:
             host = self._hosts.setdefault(name, Host())
             if job_id in self._taken:
-                return 0.0
-            if host.waits_s or len(host.ids) >= LINE:
-                return host.waits_s or LINE_FULL_S
-            self._taken.add(job_id)
-            host.ids.append(job_id)
-            return 0.0
-
-    def _put_off(self, job_id: str, wait_s: float, finished_at: str | None) -> None:
-        if finished_at and webhooks.seconds_since(finished_at) > GIVE_UP_AFTER_S:
+                return
+            alone_s, is_full = host.waits_s, len(host.ids) >= LINE
+            if not alone_s and not is_full:
+                self._taken.add(job_id)
+                host.ids.append(job_id)
+                return
+        if alone_s and host.failures and finished_at and webhooks.seconds_since(finished_at) > GIVE_UP_AFTER_S:
             _log.warning("the webhook of job %s was not told: its host does not answer, giving up", job_id)
             self._jobs.webhook_done(job_id)
         else:
-            self._jobs.plan_webhook(job_id, wait_s)
+            self._jobs.plan_webhook(job_id, alone_s or LINE_FULL_S)
 
     def _work(self, name: str, host: Host) -> None:
         """One delivery after another, until the line is empty or the host does not answer."""

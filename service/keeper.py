@@ -5,7 +5,7 @@ import time
 
 import redis
 
-from service import lifeline, logs
+from service import lifeline, logs, webhooks
 from service.artifacts import Artifacts, StorageError, job_prefix
 from service.deliveries import Deliveries
 from service.jobs import Jobs, connect, is_id
@@ -186,6 +186,7 @@ def main() -> None:
     lifeline.end_with_parent()
     settings = read_settings()
     logs.configure("keeper", settings.log)
+    webhooks.warn_of(settings)
     Keeper(settings).run()
 
 

@@ -228,6 +228,7 @@ class JobLinks(BaseModel):
     archive: str
 
 
+_STATUS = f"{', '.join(get_args(Status))}, or another one of a newer version of the service"
 _TYPE = f"{', '.join(TYPES)}, or another one of a newer version of the service"
 
 
@@ -236,7 +237,7 @@ class JobEnvelope(BaseModel):
 
     id: str
     type: str = Field(description=_TYPE)
-    status: Status
+    status: str = Field(description=_STATUS)
     progress: Progress
     queue: QueuePlace | None
     attempt: int
@@ -347,7 +348,7 @@ class DatasetCard(BaseModel):
 
     id: str
     name: str | None
-    status: Status
+    status: str = Field(description=_STATUS)
     objects: int | None
     pictures: int | None
     digest: str | None

@@ -8,7 +8,7 @@ import tempfile
 
 import uvicorn
 
-from service import lifeline, logs
+from service import lifeline, logs, webhooks
 from service.app import create_app
 from service.connections import FINISH_WITHIN_S, MAX_HEAD, LimitedConnection, Server
 from service.limits import LOOPBACK
@@ -47,6 +47,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     settings = read_settings()
     logs.configure("api", settings.log)
+    webhooks.warn_of(settings)
     # what is uploaded passes through here on its way to the store; a container's /tmp is small
     incoming = settings.data / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import fsspec
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
 
 from sdfsrn.config import WEIGHTS
 
@@ -27,6 +29,16 @@ def _is_secret(value: str) -> bool:
         return value.startswith("whsec_") and len(base64.b64decode(value[6:], validate=True)) >= 16
     except ValueError:
         return False
+
+
+def _is_broker(url: str) -> bool:
+    """Whether redis-py reads all of an address; a / in its password would end the host's name."""
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "unix" or "@" not in parts.path + parts.query + parts.fragment
 
 
 def default_data_folder() -> Path:
@@ -110,6 +122,11 @@ class Settings(BaseSettings):
     def _known_broker(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("expected an address that begins with redis://, rediss:// or unix://, such as redis://localhost:6379/0")
+        if value is not None and not _is_broker(value):
+            raise ValueError(
+                "cannot be read; expected redis://:PASSWORD@host:port/number, with signs of the password such as / ? # @ : written "
+                "as %2F %3F %23 %40 %3A"
+            )
         return value
 
     @field_validator("artifacts_url")

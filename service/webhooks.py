@@ -75,6 +75,14 @@ def check_url(url: str, caller: str, settings: Settings) -> None:
         raise Problem(422, f"webhooks may go to {known} only", field="webhook_url")
 
 
+def warn_of(settings: Settings) -> None:
+    """Log what in the settings would leave callers untold without anybody noticing."""
+    if settings.keys and settings.webhook_secret and not settings.webhook_secrets:
+        _log.warning("there are keys, so SDFSRN_WEBHOOK_SECRET signs nothing: give each key a secret in SDFSRN_WEBHOOK_SECRETS")
+    if settings.keys and (strange := sorted(settings.webhook_secrets.keys() - settings.keys.keys())):
+        _log.warning("SDFSRN_WEBHOOK_SECRETS has secrets for %s, and SDFSRN_KEYS has no such key", ", ".join(strange))
+
+
 def public_addresses(host: str, port: int, *, private: bool) -> list[str]:
     """The addresses of a host, all of them fit to be told; raises NotSent if one is not public (unless `private` allows it)."""
     try:

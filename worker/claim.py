@@ -118,6 +118,11 @@ class Claim:
             self._say_rest()
         self._say(latest)
 
+    def going_on(self) -> None:
+        """The work goes on, though there is no progress to report; raises as `check` does."""
+        self._watchdog.pulse()
+        self.check()
+
     def log(self, message: str, level: str) -> None:
         """Say something to those who follow the job."""
         self._insist(lambda: self._jobs.log(self.job, message, level))

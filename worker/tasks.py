@@ -39,7 +39,7 @@ from service.settings import Settings
 from worker.claim import STORING, Claim, Stopped, StoreAway, TookTooLong
 
 MODELS_KEPT = 2
-CHECKING_MEMORY = 3_000_000_000  # bytes of address space, beyond what stands before, for strangers' archives
+CHECKING_MEMORY = 6_000_000_000  # bytes of address space, beyond what stands before, for strangers' archives
 
 _log = logging.getLogger(__name__)
 _settings = Settings()
@@ -123,9 +123,40 @@ def _reconstruct(claim: Claim, folder: Path) -> dict[str, Any]:
 
 
 def _train(claim: Claim, folder: Path) -> dict[str, Any]:
-    job = claim.job
+    """One whose checkpoint cannot be used, perhaps because another version wrote it, loses its steps and not its job."""
     claim.progress("loading", 0, 1)
     start = _resumed(claim, folder.with_suffix(".resume"))
+    if start is None:
+        return _trained(claim, folder, None)
+    phases: set[str] = set()
+
+    def progress(phase: str, *said: Any) -> None:
+        phases.add(phase)
+        claim.progress(phase, *said)
+
+    try:
+        return _trained(claim, folder, start, progress)
+    except Exception as error:
+        if "training" in phases or not _does_not_fit(error):
+            raise
+        _begins_anew(claim, error)
+    return _trained(claim, folder, None)
+
+
+def _does_not_fit(error: Exception) -> bool:
+    """Whether a training may have failed because its checkpoint is another version's."""
+    return isinstance(error, ValueError | KeyError) or "loading state_dict" in str(error)  # torch has no kind of its own for it
+
+
+def _begins_anew(claim: Claim, error: Exception) -> None:
+    _log.warning("job %s begins anew: %s", claim.job.id, error)
+    claim.log(f"the training begins anew: {error}", "warning")
+
+
+def _trained(
+    claim: Claim, folder: Path, start: Path | None, progress: Callable[..., None] | None = None
+) -> dict[str, Any]:
+    job = claim.job
     params = _as_begun(job, start)
     method = params["method"]
     if method not in METHODS:
@@ -157,7 +188,7 @@ def _train(claim: Claim, folder: Path) -> dict[str, Any]:
         folder,
         resume_from=start,
         init_from=parent,
-        progress=claim.progress,
+        progress=progress or claim.progress,
         on_checkpoint=on_checkpoint,
     )
     checkpoint = folder / "checkpoint.safetensors"
@@ -188,7 +219,7 @@ def _check_dataset(claim: Claim, folder: Path) -> dict[str, Any]:
     job = claim.job
     archive = folder.with_name("archive.zip")
     claim.progress("fetching", 0, 1)
-    claim.retry(lambda: _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive))
+    claim.retry(lambda: _artifacts.fetch(job_key(job.id, "input", "archive.zip"), archive, claim.going_on))
     options = {name: bool(job.params.get(name, False)) for name in ("skip_bad", "recentre")}
     captures = read_captures(archive, claim.progress, **options)
     claim.progress("writing", 0, 1)
@@ -270,8 +301,7 @@ def _resumed(claim: Claim, path: Path) -> Path | None:
     try:
         return _fetched(claim, claim.job.checkpoint, path)
     except ValueError as error:
-        _log.warning("job %s begins anew: %s", claim.job.id, error)
-        claim.log(f"the training begins anew: {error}", "warning")
+        _begins_anew(claim, error)
         return None
 
 
@@ -287,7 +317,7 @@ def _fetched(claim: Claim, source: dict[str, Any], path: Path) -> Path:
         return shipped
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        digest = claim.retry(lambda: _artifacts.fetch(source["key"], path))
+        digest = claim.retry(lambda: _artifacts.fetch(source["key"], path, claim.going_on))
     except FileNotFoundError:
         raise ValueError(f"{source['key']}, which this job needs, was removed") from None
     if digest != source["sha256"]:

@@ -117,6 +117,8 @@ def submit(
         fields = _fields(field or [])
         if fields and file is None:
             raise ValueError("--field is for pictures and data sets; a training has its fields in its JSON")
+        if skip_bad and not (file and _is_archive(file)):
+            raise ValueError("--skip-bad is for data sets alone: give a zip, or leave it out")
         with _client(url, key) as client:
             if file is None:
                 job = client.train(**(body or {}))
@@ -138,6 +140,7 @@ def _training(text: str | None) -> dict[str, Any] | None:
         raise ValueError(f"--training is no JSON: {error}") from error
     if not isinstance(body, dict):
         raise ValueError("--training must be a JSON object; {} is the published recipe")
+    _refuse_arguments(set(body), "--training", "a training")
     return body
 
 
@@ -145,9 +148,14 @@ def _fields(pairs: list[str]) -> dict[str, Any]:
     if wrong := [pair for pair in pairs if "=" not in pair]:
         raise ValueError(f"--field {wrong[0]}: expected name=value, such as size=128")
     fields = dict(pair.split("=", 1) for pair in pairs)
-    if files := {"image", "mask", "idempotency_key"} & set(fields):
-        raise ValueError(f"--field {min(files)}: this is no field of the form")
+    _refuse_arguments(set(fields), "--field", "the form")
     return fields
+
+
+def _refuse_arguments(names: set[str], option: str, of: str) -> None:
+    """Raise ValueError for names that are arguments of the client's methods and no fields of what is sent."""
+    if found := {"self", "image", "mask", "archive", "idempotency_key"} & names:
+        raise ValueError(f"{option} {min(found)}: this is no field of {of}")
 
 
 def _is_archive(file: Path) -> bool:

@@ -87,7 +87,7 @@ def read_captures(
     object that lies beside its world's origin is moved there; else its cameras stay as they were sent, or are refused.
     """
     with Archive(path) as archive:
-        check_sizes(archive, skip_bad=skip_bad)
+        check_sizes(archive, lambda done, total: progress("checking", done, total), skip_bad=skip_bad)
         shots, bad = find_shots(archive)
         if bad and not skip_bad:
             raise _refused(bad, f"{len(shots)} pictures are then looked at" if shots else "")
@@ -158,7 +158,7 @@ def _read(
                 looks.append(_look(archive, shot))
             except ValueError as error:
                 bad[(shot.mask if getattr(error, "field", "") == "mask" else None) or shot.image] = str(error)
-        if found := _compared(subject, looks, bad, skip_bad):
+        if found := _compared(subject, looks, bad, skip_bad, lambda: progress("reading", done, len(shots))):  # noqa: B023
             objects[subject] = found
     return objects
 
@@ -173,19 +173,25 @@ def _look(archive: Archive, shot: Shot) -> _Look:
     return _Look(shot, outline, _reach(mask, shot.camera, intrinsics))
 
 
-def _compared(subject: str, looks: list[_Look], bad: dict[str, str], skip_bad: bool) -> _Object | None:
+def _compared(
+    subject: str, looks: list[_Look], bad: dict[str, str], skip_bad: bool, going_on: Callable[[], None]
+) -> _Object | None:
     """The object that agreeing views show; views that do not agree are added to `bad`, None if all of them."""
-    if not looks:
-        return None
-    agreed = agreement([look.silhouette for look in looks])
-    if agreed is None:
-        return _Object([_Seen(look.shot, look.shot.camera, look.reach) for look in looks], np.zeros(3), None)
-    if agreed.centre is None or np.mean(agreed.shares) < LEAST:
+    while looks:
+        going_on()
+        agreed = agreement([look.silhouette for look in looks])
+        if agreed is None or (agreed.centre is not None and np.mean(agreed.shares) >= LEAST):
+            return _object(looks, agreed)
         reading = other_reading([look.silhouette for look in looks])
         against = agreed.against if agreed.against and not reading else list(range(len(looks)))
         bad |= dict.fromkeys([looks[i].shot.image for i in against], _disagreement(subject, looks, agreed, against, reading))
-        left = [look for i, look in enumerate(looks) if i not in set(against)]
-        return _compared(subject, left, bad, skip_bad) if skip_bad else None
+        if not skip_bad:
+            return None
+        looks = [look for i, look in enumerate(looks) if i not in set(against)]
+    return None
+
+
+def _object(looks: list[_Look], agreed: Agreement | None) -> _Object:
     seen = [_Seen(look.shot, look.shot.camera, look.reach, look.silhouette) for look in looks]
     return _Object(seen, np.zeros(3), agreed)
 

@@ -106,7 +106,3 @@ def _key(path: str) -> str:
 def _without_extension(key: str) -> str:
     extension = next((extension for extension in PICTURES if key.endswith(extension)), "")
     return key.removesuffix(extension)
-
-
-def _stem(path: str) -> str:
-    return _without_extension(_key(PurePosixPath(path).name))

@@ -1,9 +1,13 @@
 """How large an archive's contents are, from headers alone: nothing is decoded. Free of torch.
 
-The API asks before it accepts an archive, the reader before it reads one: what the one lets pass, the other does too.
+The API asks before it accepts an archive, for a few seconds; the reader asks before it reads one, about every file.
 """
 
+import math
+import re
 import struct
+import time
+from collections.abc import Callable
 
 from sdfsrn.data.archive import Archive, BadDataset, is_camera_file, is_picture
 from sdfsrn.images import MAX_BYTES, MAX_PIXELS
@@ -12,19 +16,35 @@ MAX_CAMERAS = 64_000_000  # bytes of an archive's files of cameras together
 MAX_DECODED = 20_000_000_000  # pixels of an archive's pictures and masks together; all are decoded twice: 20 minutes at worst
 _HEADER = 64  # bytes in which a PNG and a WebP say their size
 _JPEG_HEADERS = (4_096, 65_536, 1_048_576)  # a JPEG says it after its EXIF data and colour profile
+_MAX_MARKERS = 1_000  # a colour profile takes 255 of them
+_MARKER = re.compile(rb"\xff+([^\xff])")  # any number of fill bytes may stand before one (ITU-T T.81, B.1.1.2)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers (ITU-T T.81, table B.1)
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
-def check_sizes(archive: Archive, *, skip_bad: bool = False) -> None:
-    """Raise BadDataset for an archive that is too large to be read; with `skip_bad` single large pictures do not count."""
+def check_sizes(
+    archive: Archive,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    skip_bad: bool = False,
+    within_s: float = math.inf,
+) -> None:
+    """Raise BadDataset for an archive that is too large to be read; with `skip_bad` single large pictures do not count.
+
+    After `within_s` seconds of this thread's computing, the pictures that are left are not looked at.
+    """
     cameras = sum(map(archive.size, filter(is_camera_file, archive.paths)))
     if cameras > MAX_CAMERAS:
         reason = f"its files of cameras have {cameras} bytes together, at most {MAX_CAMERAS} are accepted"
         raise BadDataset({archive.name: reason}, too_large=True)
     bad: dict[str, str] = {}
     total = 0
-    for path in filter(is_picture, archive.paths):
+    until = time.thread_time() + within_s
+    pictures = list(filter(is_picture, archive.paths))
+    for i, path in enumerate(pictures):
+        if time.thread_time() > until:
+            break
+        progress(i, len(pictures))
         width, height = picture_size(archive, path)
         if width * height <= MAX_PIXELS:
             total += width * height
@@ -68,18 +88,21 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Of the first frame (ITU-T T.81, B.2.2); None if it lies beyond `data`, 0, 0 if there will be none."""
     at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
+    for _ in range(_MAX_MARKERS):
+        if at + 9 > len(data):
             return None
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker in _ALONE:
-            at += 2
-        elif marker in _FRAMES:
-            height, width = struct.unpack_from(">2H", data, at + 5)
+        found = _MARKER.match(data, at)
+        if found is None:
+            return None if data[at] == 0xFF else (0, 0)
+        marker, at = found[1][0], found.end()
+        if marker in _ALONE:
+            continue
+        if at + 7 > len(data):
+            return None
+        if marker in _FRAMES:
+            height, width = struct.unpack_from(">2H", data, at + 3)
             return width, height
-        else:
-            at += 2 + max(2, int(struct.unpack_from(">H", data, at + 2)[0]))
-    return None
+        at += max(2, int(struct.unpack_from(">H", data, at)[0]))
+    return 0, 0

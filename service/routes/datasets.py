@@ -35,6 +35,7 @@ ZIP_TYPES = ("application/zip", "application/x-zip-compressed", "application/oct
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"archive": {"type": "string", "format": "binary"}}, "required": ["archive"]}}
 _CHUNK = 1 << 20
+_LOOKED_AT_S = 3.0  # of computing: what strangers send must not keep other requests waiting
 _METADATA: TypeAdapter[dict[str, Any]] = TypeAdapter(Metadata)
 
 
@@ -161,11 +162,11 @@ def _metadata(options: DatasetOptions) -> dict[str, Any]:
 def _check(archive: BinaryIO, *, skip_bad: bool) -> None:
     """Raise a Problem for what no worker need look at: no zip, names that lead astray, too many files, too large ones.
 
-    Only the list of members and the headers of pictures are read; nothing is decoded.
+    Only the list of members and the headers of pictures are read, as many as a few seconds allow; nothing is decoded.
     """
     try:
         with Archive(archive, "archive") as opened:
-            check_sizes(opened, skip_bad=skip_bad)
+            check_sizes(opened, skip_bad=skip_bad, within_s=_LOOKED_AT_S)
     except BadDataset as error:
         errors = [{"field": name, "message": reason} for name, reason in error.files.items()]
         raise Problem(413 if error.too_large else 422, str(error), errors=errors) from None

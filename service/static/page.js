@@ -58,10 +58,16 @@ async function followed(job) {
 function showWarnings(warnings) {
   const items = warnings.map((warning) => {
     const item = document.createElement("li");
-    item.textContent = `${warning.message[0].toUpperCase()}${warning.message.slice(1)}.`;
+    item.textContent = `${warning.message[0].toUpperCase()}${warning.message.slice(1).replace(/\.$/, "")}.`;
     return item;
   });
   document.getElementById("warnings").replaceChildren(...items);
+}
+
+function showPicture(id, href) {
+  const picture = document.getElementById(id);
+  picture.hidden = href === undefined;
+  if (href !== undefined) picture.src = href;
 }
 
 async function showResult(job) {
@@ -75,10 +81,10 @@ async function showResult(job) {
   }));
   document.getElementById("files").replaceChildren(...links.flatMap((link) => [link, " "]));
   const hrefs = Object.fromEntries(links.map((link) => [link.download, link.href]));
-  document.getElementById("sheet").src = hrefs["contact_sheet.png"];
-  document.getElementById("mask").src = hrefs["mask.png"];
+  showPicture("sheet", hrefs["contact_sheet.png"]);
+  showPicture("mask", hrefs["mask.png"]);
   document.getElementById("result").hidden = false;
-  showWarnings(job.metrics.warnings);
+  showWarnings(job.metrics.warnings ?? []);
   const view = job.metrics.input_view;
   const knows = { familiar: "the model knows such objects; ", unfamiliar: "the model does not know such objects; " };
   say(`${knows[job.metrics.verdict] ?? ""}taken from azimuth ${Math.round(view.azimuth_deg)}, elevation ${Math.round(view.elevation_deg)} degrees; ` +

@@ -42,3 +42,8 @@ def test_the_broker_asks_everybody_for_its_password() -> None:
     assert len(default(password)) >= 8 and broker["networks"] == ["inside"]
     for name in SERVICES.keys() - {"valkey"}:
         assert SERVICES[name]["environment"]["SDFSRN_REDIS_URL"] == f"redis://:{password}@valkey:6379/0"
+
+
+def test_the_secrets_of_webhooks_are_for_those_who_need_them() -> None:
+    holders = {name for name, service in SERVICES.items() if any("WEBHOOK" in each for each in service["environment"])}
+    assert holders == {"api", "keeper"}

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sdfsrn.cli import app
 from sdfsrn.cli.shared import refused, tell
 
 METRICS: dict[str, Any] = {"input_iou": 0.97, "input_view": {"azimuth_deg": 30.0, "elevation_deg": 20.0, "estimated": True}}
@@ -29,3 +31,24 @@ def test_a_refusal_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     message = "epochs must lie in [1, 100000], got [red]" + " and so on" * 20
     assert refused(ValueError(message)).exit_code == 1
     assert capsys.readouterr().err == message + "\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "said"),
+    [
+        ("set.zip", ["--field", "archive=1"], "--field archive: this is no field of the form"),
+        ("photo.png", ["--field", "self=1"], "--field self: this is no field of the form"),
+        ("photo.png", ["--skip-bad"], "--skip-bad is for data sets alone"),
+        (None, ["--training", '{"self": 1}'], "--training self: this is no field of a training"),
+        (None, ["--training", '{"idempotency_key": 1}'], "--training idempotency_key: this is no field"),
+        (None, ["--training", "{}", "--skip-bad"], "--skip-bad is for data sets alone"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused_with_a_sentence(
+    tmp_path: Path, file: str | None, arguments: list[str], said: str
+) -> None:
+    if file:
+        (tmp_path / file).touch()
+    given = [str(tmp_path / file)] if file else []
+    done = CliRunner().invoke(app, ["submit", *given, *arguments, "--url", "http://127.0.0.1:9"])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit) and said in done.stderr

@@ -189,7 +189,7 @@ def _answering(answer: Callable[[int], Answer | None]) -> Iterator[tuple[str, li
                 self.wfile.write(body)
             self.close_connection = True
 
-        do_GET = do_POST  # noqa: N815
+        do_GET = do_DELETE = do_POST  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
@@ -237,6 +237,26 @@ def test_a_request_is_sent_again_whole_under_the_same_key(tmp_path: Path, first:
         assert _upload(url, file, awaited) == "a"
     keys = [each["idempotency-key"] for each in asked]
     assert len(keys) == 3 and keys[0] == keys[1] != keys[2] and len(keys[0]) >= 16
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_job_that_is_gone_when_a_removal_is_repeated_was_removed(awaited: bool) -> None:
+    problem = json.dumps({"type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no such job"}).encode()
+    gone = (404, {"Content-Type": "application/problem+json"}, problem)
+
+    async def delete(url: str) -> None:
+        async with AsyncClient(url) as client:
+            await client.delete("a")
+
+    with _answering(lambda number: None if number == 1 else gone) as (url, asked):
+        if awaited:
+            asyncio.run(delete(url))
+        else:
+            with Client(url) as client:
+                client.delete("a")
+        assert len(asked) == 2
+        with Client(url) as client, pytest.raises(ServiceError, match="no such job"):
+            client.delete("a")
 
 
 def test_a_wait_longer_than_the_patience_is_a_refusal() -> None:

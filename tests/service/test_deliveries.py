@@ -34,7 +34,7 @@ class Deaf:
 class Live:
     """Answers, and keeps the ids of what it was told."""
 
-    def __init__(self, status: int = 204) -> None:
+    def __init__(self, status: int = 204, name: str = "127.0.0.1") -> None:
         told: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,7 +49,7 @@ class Live:
 
         self.told = told
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.host = f"{name}:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
@@ -62,6 +62,16 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 @pytest.fixture
 def jobs(settings: Settings) -> Jobs:
     return Jobs(connect(settings))
+
+
+@pytest.fixture
+def other_name(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A second host's name, which means this machine."""
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest, **named: real("127.0.0.1" if host == "live.test" else host, *rest, **named)
+    )
+    return "live.test"
 
 
 def ended(jobs: Jobs, host: str, owner: str = "") -> str:
@@ -81,8 +91,8 @@ def look_until(keeper: Keeper, holds: Callable[[], bool], seconds: float = 30) -
     return time.monotonic() - start
 
 
-def test_forty_webhooks_of_a_deaf_host_delay_nobody_else(jobs: Jobs, settings: Settings) -> None:
-    deaf, live, keeper = Deaf(), Live(), Keeper(settings)
+def test_forty_webhooks_of_a_deaf_host_delay_nobody_else(jobs: Jobs, settings: Settings, other_name: str) -> None:
+    deaf, live, keeper = Deaf(), Live(name=other_name), Keeper(settings)
     for _ in range(40):
         ended(jobs, deaf.host)
     expected = [ended(jobs, live.host) for _ in range(3)]
@@ -134,3 +144,34 @@ def test_what_cannot_be_signed_is_given_up(jobs: Jobs, settings: Settings) -> No
     ended(jobs, live.host, owner="alice")
     look_until(keeper, lambda: connect(settings).zcard("sdfsrn:webhooks") == 0)
     assert live.told == []
+
+
+def test_ports_of_a_host_share_its_line(jobs: Jobs, settings: Settings) -> None:
+    deaf, keeper = [Deaf() for _ in range(4)], Keeper(settings)
+    for each in deaf:
+        ended(jobs, each.host)
+    look_until(keeper, lambda: sum(len(each.taken) for each in deaf) >= deliveries.PER_HOST)
+    time.sleep(0.5)
+    assert sum(len(each.taken) for each in deaf) == deliveries.PER_HOST
+
+
+def test_full_lines_hide_nobody(jobs: Jobs, settings: Settings, other_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "LOOKED_AT", 4)
+    monkeypatch.setattr(deliveries, "LINE", 4)
+    deaf, live, keeper = Deaf(), Live(name=other_name), Keeper(settings)
+    for _ in range(12):
+        ended(jobs, deaf.host)
+    expected = [ended(jobs, live.host)]
+    look_until(keeper, lambda: live.told == expected, seconds=webhooks.TIMEOUT_S / 2)
+
+
+def test_what_waits_for_a_place_in_line_for_a_day_is_told_all_the_same(
+    jobs: Jobs, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "LINE", 1)
+    monkeypatch.setattr(deliveries, "LINE_FULL_S", 0.1)
+    monkeypatch.setattr(deliveries, "GIVE_UP_AFTER_S", -1.0)
+    live, keeper = Live(), Keeper(settings)
+    made = [ended(jobs, live.host) for _ in range(6)]
+    look_until(keeper, lambda: connect(settings).zcard("sdfsrn:webhooks") == 0)
+    assert sorted(live.told) == sorted(made)

@@ -47,15 +47,22 @@ def test_the_log_of_the_start_before_is_kept_once(tmp_path: Path) -> None:
     }
 
 
-def test_a_large_log_is_cut_while_others_write_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_log_is_cut_while_others_write_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("service.log_file.MAX_BYTES", 10_000)
     log = LogFile(tmp_path)
     log.follow()
-    command = "import os, time\nfor i in range(600): os.write(1, b'%099d\\n' % i)\ntime.sleep(1); os.write(1, b'end\\n')"
+    log.ready()
+    record = "2026-11-27 05:14:05,000 keeper WARNING %099d\\n"
+    command = f"import os, time\nfor i in range(600): os.write(1, b'{record}' % i)\n"
+    command += "while os.fstat(1).st_size > 10_000: time.sleep(0.05)\nos.write(1, b'end\\n')"
     subprocess.run([sys.executable, "-c", command], stdout=log.stream, check=True)
     log.close()
     assert log.path.stat().st_size < 10_000 < (tmp_path / "logs" / "service.log.1").stat().st_size
     assert log.path.read_text().endswith("end\n") and "\0" not in log.path.read_text()
+    shown = capfd.readouterr().err.splitlines()
+    assert [int(line.split()[-1]) for line in shown[:-1]] == list(range(600)) and shown[-1] == "end"
 
 
 def test_a_data_folder_that_others_can_write_to_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from sdfsrn.config import METHODS, ReconstructionConfig, SyntheticData
 from service.app import create_app
-from service.schemas import MethodConfigs, ReconstructionForm, SyntheticDataset
+from service.jobs import Job, new_id, now
+from service.schemas import DatasetCard, JobEnvelope, MethodConfigs, ReconstructionForm, SyntheticDataset
 from service.settings import Settings
 
 PAIRS: list[tuple[type, type[BaseModel]]] = [
@@ -74,3 +75,8 @@ def test_the_description_is_whole_and_errors_are_problems() -> None:
             for status, response in operation["responses"].items():
                 if int(status) >= 400 and path not in ("/healthz", "/readyz"):
                     assert list(response["content"]) == ["application/problem+json"], (method, path, status)
+
+
+def test_a_job_of_a_newer_version_is_shown_with_its_status() -> None:
+    job = Job(new_id(), "dataset", "dataset", now(), status="checking")  # type: ignore[arg-type]
+    assert JobEnvelope.of(job).status == DatasetCard.of(job).status == "checking"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import read_settings
+from service.settings import Settings, read_settings
+from service.webhooks import warn_of
 from tests.conftest import ROOT
 
+SIGNS = "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="
 SECRET = "s3cr3t-s3cr3t-1"  # 15 characters
 
 
@@ -52,6 +54,9 @@ GOOD = "alice:0123456789abcdef"
         ("keys", "everybody:0123456789abcdef", "choose another"),
         ("keys", "alice:0123456789 abcdef", "pair 1 has a key"),
         ("redis_url", "localhost:6379", "redis://"),
+        ("redis_url", "redis://:0123456789/s@localhost:6379/0", "%2F"),
+        ("redis_url", "redis://:pa/0123456789@localhost:6379/0", "%2F"),
+        ("redis_url", "redis://:pa#0123456789@localhost:6379/0", "%23"),
         ("artifacts_url", "s4://bucket", "s3://bucket/prefix"),
         ("log", "xml", "'text' or 'json'"),
         ("max_jobs", "0", "greater than or equal to 1"),
@@ -67,6 +72,17 @@ def test_every_sentence_says_what_was_expected(
     assert ended.value.code == 2 and reason in said
     assert said.startswith(f"SDFSRN_{variable.upper()}: ") and len(said.splitlines()) == 1
     assert "0123456789" not in said
+
+
+@pytest.mark.parametrize(
+    ("secrets", "said"),
+    [({}, "SDFSRN_WEBHOOK_SECRETS"), ({"alice": "x"}, ""), ({"alice": "x", "carol": "y"}, "carol")],
+)
+def test_webhooks_that_nobody_would_get_are_warned_of(
+    secrets: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of(Settings(keys={"alice": "0123456789abcdef"}, webhook_secret=SIGNS, webhook_secrets=secrets))
+    assert len(caplog.records) == bool(said) and said in caplog.text and SIGNS not in caplog.text
 
 
 def test_a_data_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:

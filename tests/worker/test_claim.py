@@ -128,7 +128,7 @@ import time, re
 from service.jobs import Jobs, connect
 from service.settings import Settings
 from worker import claim
-claim.BACKSTOP_S = 1.0
+claim.BACKSTOP_S = {backstop_s}
 jobs = Jobs(connect(Settings()))
 with claim.Claim(Settings(), jobs, jobs.claim("reconstruction", "w")) as held:
     held.progress("rendering", 1, 9)
@@ -137,13 +137,15 @@ with claim.Claim(Settings(), jobs, jobs.claim("reconstruction", "w")) as held:
 
 
 @pytest.mark.parametrize(
-    ("hang", "status"),
+    ("hang", "backstop_s", "status"),
     [
-        ("time.sleep(600)", "failed"),
-        pytest.param("re.match('(a|a)+$', 'a' * 60 + 'b')", "running", marks=pytest.mark.slow),
+        ("time.sleep(600)", 60.0, "failed"),
+        pytest.param("re.match('(a|a)+$', 'a' * 60 + 'b')", 1.0, "running", marks=pytest.mark.slow),
     ],
 )
-def test_work_that_hangs_ends_its_process_and_is_a_loss(broker: Broker, jobs: Jobs, hang: str, status: str) -> None:
+def test_work_that_hangs_ends_its_process_and_is_a_loss(
+    broker: Broker, jobs: Jobs, hang: str, backstop_s: float, status: str
+) -> None:
     jobs.create(Job(id=new_id(), type="reconstruction", queue="reconstruction", created_at=now()))
     scale = 1.5 / PROGRESS_TIMEOUT_S["reconstruction"]
     environment = os.environ | {
@@ -152,7 +154,7 @@ def test_work_that_hangs_ends_its_process_and_is_a_loss(broker: Broker, jobs: Jo
         "SDFSRN_MAX_ATTEMPTS": "1",
     }
     job_id = jobs.head("reconstruction")
-    command = [sys.executable, "-c", HANGS.format(hang=hang)]
+    command = [sys.executable, "-c", HANGS.format(hang=hang, backstop_s=backstop_s)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 1 and "most recent call first" in run.stderr, run.stderr
     job = jobs.get(str(job_id))

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import time
 import unicodedata
 import zipfile
 import zlib
@@ -197,3 +198,32 @@ def test_large_pictures_are_refused_by_their_headers(tmp_path: Path) -> None:
             check_sizes(archive)
         assert caught.value.too_large
         check_sizes(archive, skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        (b"\xff\xd8" + b"\xff" * 70 + b"\xe0\0\4ab" + b"\xff" * 9 + b"\xc0\0\x11\x08\0\x25\0\x35", (53, 37)),
+        (b"\xff\xd8" + b"\xff" * 3_000_000, (0, 0)),
+        (b"\xff\xd8" + b"\xff\xe0\0\2" * 750_000, (0, 0)),
+        (b"\xff\xd8" + b"\xff\xd0" * 1_500_000, (0, 0)),
+    ],
+    ids=["fill bytes", "nothing else", "short segments", "markers alone"],
+)
+def test_a_jpeg_that_says_nothing_for_long_takes_no_time(tmp_path: Path, head: bytes, size: tuple[int, int]) -> None:
+    with Archive(write(tmp_path / "set.zip", {"a.jpg": head})) as archive:
+        picture_size(archive, "a.jpg")
+        started = time.thread_time()
+        assert picture_size(archive, "a.jpg") == size
+        assert time.thread_time() - started < 0.05
+
+
+def test_a_look_at_sizes_ends_in_time_and_reports_its_progress(tmp_path: Path) -> None:
+    big = bytearray(rgba(silhouette(CAMERAS[0])))
+    big[16:24] = struct.pack(">2L", 10_000, 10_000)
+    told: list[tuple[int, int]] = []
+    with Archive(write(tmp_path / "big.zip", {"a.png": b"", "b.png": bytes(big)})) as archive:
+        check_sizes(archive, within_s=-1.0)
+        with pytest.raises(BadDataset):
+            check_sizes(archive, lambda done, total: told.append((done, total)), within_s=60.0)
+    assert told == [(0, 2), (1, 2)]
