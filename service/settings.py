@@ -34,7 +34,7 @@ def _is_secret(value: str) -> bool:
 def _is_broker(url: str) -> bool:
     """Whether redis-py reads all of an address; a / in its password would end the host's name."""
     try:
-        parse_url(url)
+        parse_url(url)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError):
         return False
     parts = urlsplit(url)
