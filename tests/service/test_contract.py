@@ -286,6 +286,7 @@ def test_metrics_are_prometheus_text(stack: Stack, finished: dict[str, Any]) -> 
     from prometheus_client.parser import text_string_to_metric_families
 
     stack.client.request("BREW", "/healthz")
+    stack.client.get(f"/v1/jobs/{finished['id']}")
     families = {family.name: family for family in text_string_to_metric_families(stack.client.get("/metrics").text)}
     methods = {sample.labels["method"] for sample in families["sdfsrn_http_requests"].samples}
     assert "other" in methods and "BREW" not in methods, "who may not even ask must not make series"
