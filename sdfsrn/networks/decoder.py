@@ -52,14 +52,15 @@ def decode(
 
     (`torch.func.functional_call` puts other weights into the module for a while, where another thread would find them.)
     """
-
-    def layer(name: str, given: Tensor) -> Tensor:
-        return functional.linear(given, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
-
     # In place where no gradient needs the old value: half as much memory is touched.
-    hidden = layer("point_in", points).add_(layer("latent_in", latent)[:, None]).relu_()
-    hidden = layer("second", hidden).relu_()
-    hidden = layer("third", hidden).add_(layer("point_skip", points)).add_(layer("latent_skip", latent)[:, None]).relu_()
-    hidden = layer("fourth", hidden).relu_()
-    distance: Tensor = layer("out", hidden)[..., 0]
+    hidden = _layer(weights, "point_in", points).add_(_layer(weights, "latent_in", latent)[:, None]).relu_()
+    hidden = _layer(weights, "second", hidden).relu_()
+    hidden = _layer(weights, "third", hidden).add_(_layer(weights, "point_skip", points))
+    hidden = hidden.add_(_layer(weights, "latent_skip", latent)[:, None]).relu_()
+    hidden = _layer(weights, "fourth", hidden).relu_()
+    distance: Tensor = _layer(weights, "out", hidden)[..., 0]
     return distance
+
+
+def _layer(weights: Mapping[str, Tensor], name: str, given: Tensor) -> Tensor:
+    return functional.linear(given, weights[f"{name}.weight"], weights.get(f"{name}.bias"))

@@ -33,11 +33,7 @@ def evaluate(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "bat
     There are as many threads as torch may use. Were they to share each small operation, all would wait for one another in it, on
     a busy machine for a thread that is not even running.
     """
-
-    def ask(part: Tensor) -> Tensor:
-        with torch.no_grad():  # holds for one thread
-            return sdf(part)
-
+    ask = functools.partial(_without_graph, sdf)
     if points.device.type != "cpu":
         return ask(points)
     step = max(1, getattr(sdf, "points_at_once", CHUNK) // points.shape[0])
@@ -45,6 +41,11 @@ def evaluate(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "bat
     n_threads = torch.get_num_threads()
     found = map(ask, parts) if n_threads == 1 else _threads(n_threads, os.getpid()).map(ask, parts)
     return torch.cat(list(found), dim=1)
+
+
+def _without_graph(sdf: Sdf, points: Tensor) -> Tensor:
+    with torch.no_grad():  # holds for one thread
+        return sdf(points)
 
 
 @functools.lru_cache(maxsize=1)  # an earlier pool ends its threads when it is dropped
