@@ -53,7 +53,7 @@ def groups(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
         "scale": lambda: speed.scale(30 if quick else 200),
         "latency": lambda: latency.latency(20 if quick else 100),
         "step": lambda: speed.step(10 if quick else 50),
-        "served": lambda: quality.served_quality(*((15, quality.TEST_SEEDS[:1]) if quick else (200,))),
+        "served": lambda: quality.served_quality(*((15, quality.TEST_SEEDS[:1]) if quick else (100,))),
     }
     if quick:
         return found

@@ -13,7 +13,7 @@ from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import evaluate_model
 from sdfsrn.training.sdf_srn import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.long

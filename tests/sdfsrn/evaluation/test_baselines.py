@@ -62,10 +62,8 @@ def test_all_baselines_of_spheres() -> None:
     assert found["input mask repeated"]["mean"] == pytest.approx(1, abs=0.03)
     assert found["fit of the right family"]["mean"] > 0.97
     assert found["visual hull of one mask"]["mean"] < 0.7
-    assert found["nearest training shape"]["mean"] < 1, "a shape is no neighbour of its own"
-    assert data.shapes is not None
-    radii = data.shapes.half_extents[:, 0].sort().values
-    assert 0.2 < found["mean shape"]["worst"] < float(radii[0] / radii[3]) ** 1.5
+    assert found["nearest training shape"]["mean"] > 0.97, "in worlds in which their masks have one radius, all balls are one"
+    assert found["mean shape"]["worst"] > 0.95
 
 
 @pytest.mark.slow

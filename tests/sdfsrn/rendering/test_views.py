@@ -83,7 +83,8 @@ def test_silhouettes_of_exact_fields_are_exact(name: str, size: int) -> None:
         iou = float((one & true).sum() / (one | true).sum())
         assert iou >= (0.999 if size >= 512 else 0.98), f"{name}: {iou:.5f}"
         beside = ndimage.distance_transform_edt(true.numpy()) + ndimage.distance_transform_edt(~true.numpy())
-        assert not ((one != true).numpy() & (beside > 1)).any(), "only a pixel at the outline can be on the wrong side"
+        # from a pixel's centre to the nearest on the other side; the outline runs about half a pixel before that
+        assert not ((one != true).numpy() & (beside > 1.5)).any(), "only a pixel at the outline can be on the wrong side"
 
 
 @pytest.mark.parametrize("name", ["box", "thin plate", "torus", "decoder 1"])
