@@ -60,7 +60,7 @@ def groups(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
     return found | {
         "recipe": speed.recipe,
         "refined": lambda: quality.refined_quality(100),
-        "shifts": lambda: quality.shift_loss(40),
+        "shifts": lambda: quality.shift_loss(30),
         "familiarity": lambda: quality.familiarity_quality(200),
         "photos": quality.photo_quality,
         "recipe_quality": quality.recipe_quality,
