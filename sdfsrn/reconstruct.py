@@ -46,7 +46,7 @@ AS_WELL = 0.02  # IoU: two views that explain a mask about as well
 SAME_SIZE = 0.002  # change of size that is not worth a field of its own
 KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
 MARGIN_PX = 0.25  # beside the outline, that a refinement asks for: it then runs between the pixels' centres
-SETTLED_IOU = 0.95  # with what the model explains so well, steps made unseen angles worse
+SETTLED_IOU = 0.9  # with what the model explains so well, steps made unseen angles worse
 MENDED = 0.9  # of what a shape leaves unexplained: a refined one that leaves more is not worth its dents
 
 UNFAMILIAR_OBJECT = PictureWarning(

@@ -15,7 +15,7 @@ from sdfsrn.rendering.silhouettes import seek_minimum, stratified
 from sdfsrn.rendering.views import Camera
 
 SAMPLES = 32  # per ray
-PRIOR = 1.0  # weight of the latent's squared way from its start, beside the rays' squared residuals in scene units
+PRIOR = 0.001  # weight of the latent's squared way from its start, beside the rays' squared residuals in scene units
 TURN = 7.0  # radians per unit of the angles' coordinates: damped alike, a view then moves about as readily as a latent
 DAMPING, LESS, MORE = 1.0, 1 / 3, 4.0  # at the start; its factors after a step that helped and after one that did not
 STUCK = 1e4  # damping with which no step is long enough to matter

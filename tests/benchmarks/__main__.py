@@ -59,7 +59,7 @@ def groups(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
         return found
     return found | {
         "recipe": speed.recipe,
-        "refined": lambda: quality.refined_quality(100),
+        "refined": lambda: quality.refined_quality(60),
         "shifts": lambda: quality.shift_loss(30),
         "familiarity": lambda: quality.familiarity_quality(200),
         "photos": quality.photo_quality,
