@@ -330,7 +330,9 @@ class DatasetOptions(BaseModel):
     skip_bad: bool = Field(default=False, description="leave out and name what cannot be used; fail only if nothing is left")
     recentre: bool = Field(default=False, description="move an object that lies beside the origin of its cameras' world there")
     metadata: str | None = Field(
-        default=None, max_length=2 * _MAX_METADATA_BYTES, description="a JSON object of the caller's own names and values"
+        default=None,
+        max_length=2_000,  # an address has no room for more
+        description="a JSON object of the caller's own names and values",
     )
     webhook_url: WebhookUrl = None
 
