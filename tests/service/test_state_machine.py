@@ -536,7 +536,7 @@ def test_every_script_in_every_state_and_twice(client: Any) -> None:
     run(client, max_examples=40, stateful_step_count=40, phases=[Phase.generate])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_script_in_every_state_and_twice_for_long(client: Any) -> None:
     run(client, max_examples=1_500, stateful_step_count=80)
