@@ -15,6 +15,7 @@ Output = Literal["silhouettes", "depth", "normals", "mesh", "turntable", "sdf_gr
 MeshFormat = Literal["glb", "obj", "ply", "stl"]
 Frame = Literal["object", "input"]
 Symmetry = Literal["none", "mirror"]
+Supervision = Literal["own", "pair"]
 Background = Literal["auto", "plain", "segment", "none"]
 
 MAX_VIEWS = 360
@@ -81,6 +82,11 @@ class SdfSrnConfig:
     epochs: int = setting(300, "passes over all images", low=1, high=100_000)
     batch_size: int = setting(10, "images per optimiser step", low=1, high=1024)
     n_rays: int = setting(128, "rays per image and step", low=8, high=4096)
+    supervision: Supervision = setting(
+        "own",
+        "whose mask teaches the shape of a picture; own: its own; pair: half of the rays are those of another picture of the "
+        "same object, a random one each time, which needs several views per object with cameras that agree",
+    )
     outline_share: float = setting(
         0.75, "share of the rays through pixels near the mask's outline, where silhouettes are decided", low=0.0, high=1.0
     )
@@ -136,7 +142,7 @@ class SdfSrnConfig:
 
 
 # Settings that came later, with the values that leave a training as it was before them: older checkpoints do not say them.
-LATER: dict[str, Any] = {"thickness_weight": 0.0, "jitter": 0.0, "view_weight": 0.0}
+LATER: dict[str, Any] = {"supervision": "own", "thickness_weight": 0.0, "jitter": 0.0, "view_weight": 0.0}
 
 
 def ring(count: int, elevation_deg: float) -> tuple[View, ...]:

@@ -333,7 +333,7 @@ def _warped(archive: Archive, seen: list[_Seen], fovy_deg: float, progress: Prog
         tile, mask = warp(picture, each.camera, pose.numpy().astype(np.float64), fovy_deg)
         tiles[i] = torch.from_numpy(tile).permute(2, 0, 1)
         masks[i] = torch.from_numpy(mask)
-    return TrainingViews(tiles, masks, poses, azimuth, elevation, float(distances.median()), fovy_deg)
+    return TrainingViews(tiles, masks, poses, azimuth, elevation, torch.ones(len(poses)), float(distances.median()), fovy_deg)
 
 
 def _moved(objects: dict[str, _Object]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -53,6 +54,12 @@ class Dataset:
         return self.shapes is not None and set(self.names) <= CENTRED
 
     @property
+    def object_of(self) -> Int64[Tensor, " n"]:
+        """The place of the object that each picture shows."""
+        counts = torch.tensor([*self.first, len(self.views)]).diff()
+        return torch.arange(len(self)).repeat_interleave(counts)
+
+    @property
     def first_views(self) -> TrainingViews:
         """One view of each object."""
         return self.views[torch.tensor(self.first)]
@@ -97,7 +104,7 @@ def _read(path: Path) -> Dataset:
     tensors["masks"] = tensors["masks"].bool()
     if "images" in tensors:  # of a service before tiles were kept
         tensors["tiles"] = _tiles(tensors.pop("images"), tensors["masks"])
-    views = TrainingViews(**tensors, camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"])
+    views = TrainingViews(**tensors, scale=torch.ones(len(tensors["masks"])), camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"])
     subjects: list[str] = facts["subjects"]
     first = tuple(i for i, subject in enumerate(subjects) if i == 0 or subject != subjects[i - 1])
     description = {"type": "uploaded", "objects": len(first), "pictures": len(views)}

@@ -19,7 +19,8 @@ from sdfsrn.images import TILE_RADIUS
 class TrainingViews:
     """One entry per picture. Cameras are pinholes that look at the origin from about `camera_distance`; `fovy_deg` is vertical.
 
-    `tiles` are what the encoder's pictures are made from (`sdfsrn.images.tile_of`); masks are the cameras' own.
+    `tiles` are what the encoder's pictures are made from (`sdfsrn.images.tile_of`); masks are the cameras' own. Each picture has
+    a world of its own, `scale` times as large as the one in which all pictures of an object agree.
     """
 
     tiles: UInt8[Tensor, "n 3 side side"]
@@ -27,6 +28,7 @@ class TrainingViews:
     c2w: Float[Tensor, "n 4 4"]
     azimuth_deg: Float[Tensor, " n"]
     elevation_deg: Float[Tensor, " n"]
+    scale: Float[Tensor, " n"]
     camera_distance: float
     fovy_deg: float
 
@@ -40,7 +42,7 @@ class TrainingViews:
 
     def __getitem__(self, index: Tensor | slice) -> "TrainingViews":
         """Some of the pictures."""
-        part = {name: getattr(self, name)[index] for name in ("tiles", "masks", "c2w", "azimuth_deg", "elevation_deg")}
+        part = {name: getattr(self, name)[index] for name in ("tiles", "masks", "c2w", "azimuth_deg", "elevation_deg", "scale")}
         return dataclasses.replace(self, **part)
 
     def seen_at(self, radius: float) -> "TrainingViews":
@@ -94,7 +96,7 @@ class TrainingViews:
         """The same pictures in worlds that are so much larger."""
         c2w = self.c2w.clone()
         c2w[:, :3, 3] *= scales[:, None]
-        return dataclasses.replace(self, c2w=c2w)
+        return dataclasses.replace(self, c2w=c2w, scale=self.scale * scales)
 
 
 def outline_bands(masks: Bool[Tensor, "n size size"], width: int) -> Bool[Tensor, "n size size"]:

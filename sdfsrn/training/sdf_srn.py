@@ -182,6 +182,8 @@ class Run:
         self.centre_weight = known_weight if config.centre_weight is None else config.centre_weight
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = make_optimizers(self.model)
+        self.object_of = dataset.object_of
+        self.first, self.count = torch.tensor(dataset.first), self.object_of.bincount()
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
         self.outwards, self.reaching = pixels_outwards(views)
         self.near_outline = outline_bands(views.masks, OUTLINE).flatten(1)
@@ -317,26 +319,47 @@ class Run:
         return latents.float(), Seen(seen.azimuth_logits.float(), seen.elevation_deg.float())
 
     def _rays(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Through `n_rays` random pixels of each picture: rays, inside or not, background angle."""
-        pixel = self._pixels(batch, generator)
-        found = (
-            *rays_through(self.views.c2w[batch], self.views.fovy_deg, self.views.size, pixel),
-            self.views.masks[batch].flatten(1).gather(1, pixel),
-            self.background_angle[batch].gather(1, pixel).float(),
-        )
-        rays, directions, inside, angle = (part.to(self.device) for part in found)
+        """`n_rays` in the world of each picture: rays, inside or not, background angle."""
+        n_rays = self.config.n_rays
+        if self.config.supervision == "own":
+            parts = [self._rays_of(batch, batch, n_rays, generator)]
+        else:
+            others = self._others(batch, generator)
+            parts = [
+                self._rays_of(batch, batch, n_rays - n_rays // 2, generator),
+                self._rays_of(batch, others, n_rays // 2, generator),
+            ]
+        rays, directions, inside, angle = (torch.cat(each, dim=1).to(self.device) for each in zip(*parts, strict=True))
         return rays, directions, inside, angle
 
-    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Int64[Tensor, "batch n_rays"]:
-        """Near the mask's outline, and anywhere that a ray meets the unit sphere."""
-        n_near = round(self.config.outline_share * self.config.n_rays)
-        place = torch.rand(len(batch), self.config.n_rays - n_near, generator=generator) * self.reaching[batch, None]
+    def _others(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """For each picture a random other one of its object, or itself if there is none."""
+        first, count = (of_object[self.object_of[batch]] for of_object in (self.first, self.count))
+        further = 1 + torch.rand(len(batch), generator=generator) * (count - 1)
+        return first + (batch - first + further.long()) % count
+
+    def _rays_of(self, batch: Tensor, shown: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Through `count` random pixels of the pictures `shown`, in the worlds of those of the batch."""
+        views = self.views
+        pixel = self._pixels(shown, count, generator)
+        rays, directions = rays_through(views.c2w[shown], views.fovy_deg, views.size, pixel)
+        return (
+            rays * (views.scale[batch] / views.scale[shown])[:, None, None],
+            directions,
+            views.masks[shown].flatten(1).gather(1, pixel),
+            self.background_angle[shown].gather(1, pixel).float(),
+        )
+
+    def _pixels(self, batch: Tensor, count: int, generator: torch.Generator) -> Int64[Tensor, "batch count"]:
+        """Near the mask's outline, and anywhere that a ray meets the unit sphere of the picture's own world."""
+        n_near = round(self.config.outline_share * count)
+        place = torch.rand(len(batch), count - n_near, generator=generator) * self.reaching[batch, None]
         anywhere = self.outwards[place.long()]
         if n_near == 0:
             return anywhere
         weights = self.near_outline[batch] + 1e-6  # an empty mask has no outline
         near = torch.multinomial(weights, n_near, replacement=True, generator=generator)
-        return torch.cat([anywhere, near], dim=1)[:, torch.randperm(self.config.n_rays, generator=generator)]
+        return torch.cat([anywhere, near], dim=1)[:, torch.randperm(count, generator=generator)]
 
     def _learning_rate(self, step: int) -> float:
         """One cycle: a linear warm-up over the first tenth, then a cosine to a hundredth."""

@@ -80,7 +80,7 @@ def served_quality(n_shapes: int, seeds: Sequence[int] = TEST_SEEDS) -> dict[str
 
 @dataclass(frozen=True)
 class Known:
-    """The training's shapes, their mean, and the codes that the model gives their pictures."""
+    """The shape that each of the training's pictures shows, their mean, and the codes that the model gives the pictures."""
 
     shapes: Primitives
     mean: GridField
@@ -90,7 +90,8 @@ class Known:
 def known_to(served: Reconstructor, trained_on: Dataset) -> Known:
     """What answers without a network need of the training."""
     assert trained_on.shapes is not None
-    return Known(trained_on.shapes, mean_shape(trained_on.shapes), encode(served.model, trained_on.first_views))
+    shapes = trained_on.shapes
+    return Known(shapes[trained_on.object_of], mean_shape(shapes), encode(served.model, trained_on.views))
 
 
 def served_figures(served: Reconstructor, known: Known, n_shapes: int, seeds: Sequence[int]) -> dict[str, Any]:

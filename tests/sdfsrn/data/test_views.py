@@ -15,7 +15,7 @@ def test_the_first_pixels_outwards_are_those_that_meet_the_sphere() -> None:
     azimuth, elevation = torch.tensor([10.0, 200.0, 77.0]), torch.tensor([5.0, -30.0, 60.0])
     c2w = orbit_c2w(azimuth, elevation, distances)
     tiles, masks = torch.zeros(3, 3, 64, 64, dtype=torch.uint8), torch.zeros(3, 64, 64, dtype=torch.bool)
-    order, reaching = pixels_outwards(TrainingViews(tiles, masks, c2w, azimuth, elevation, 2.5, 50.0))
+    order, reaching = pixels_outwards(TrainingViews(tiles, masks, c2w, azimuth, elevation, torch.ones(len(masks)), 2.5, 50.0))
     _, _, meets = unit_sphere_interval(*pixel_rays(c2w, 50.0, 64))
     for i in range(3):
         assert set(order[: reaching[i]].tolist()) == set(meets[i].nonzero()[:, 0].tolist())
