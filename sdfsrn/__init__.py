@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdfsrn.checkpoint import Checkpoint
     from sdfsrn.client import AsyncClient, Client
-    from sdfsrn.config import ReconstructionConfig, SdfSrnConfig, SyntheticData, View
+    from sdfsrn.config import FitConfig, ReconstructionConfig, SdfSrnConfig, SyntheticData, View
     from sdfsrn.data.captures import read_captures
     from sdfsrn.data.dataset import Dataset, open_dataset, save_dataset
     from sdfsrn.evaluation.protocol import evaluate_model
+    from sdfsrn.fits import fit
     from sdfsrn.images import Picture, read_picture
     from sdfsrn.reconstruct import Reconstructor
     from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette
@@ -24,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "Client",
     "Dataset",
+    "FitConfig",
     "Picture",
     "ReconstructionConfig",
     "Reconstructor",
@@ -31,6 +33,7 @@ __all__ = [
     "SyntheticData",
     "View",
     "evaluate_model",
+    "fit",
     "open_dataset",
     "ray_minimum",
     "read_captures",
@@ -43,10 +46,11 @@ __all__ = [
 _HOMES = {
     "checkpoint": ("Checkpoint",),
     "client": ("AsyncClient", "Client"),
-    "config": ("ReconstructionConfig", "SdfSrnConfig", "SyntheticData", "View"),
+    "config": ("FitConfig", "ReconstructionConfig", "SdfSrnConfig", "SyntheticData", "View"),
     "data.captures": ("read_captures",),
     "data.dataset": ("Dataset", "open_dataset", "save_dataset"),
     "evaluation.protocol": ("evaluate_model",),
+    "fits": ("fit",),
     "images": ("Picture", "read_picture"),
     "reconstruct": ("Reconstructor",),
     "rendering.silhouettes": ("ray_minimum", "soft_silhouette"),

@@ -17,6 +17,7 @@ Frame = Literal["object", "input"]
 Symmetry = Literal["none", "mirror"]
 Supervision = Literal["own", "pair"]
 Background = Literal["auto", "plain", "segment", "none"]
+Representation = Literal["neural", "spheres"]
 
 MAX_VIEWS = 360
 MAX_RENDERED_PIXELS = 100_000_000
@@ -181,6 +182,44 @@ class ReconstructionConfig:
             raise ValueError(f"outputs must be a non-empty choice of {get_args(Output)}, got {self.outputs!r}")
         if len(self.views) * self.size**2 > MAX_RENDERED_PIXELS:
             raise ValueError(f"views x size^2 must be at most {MAX_RENDERED_PIXELS} pixels, got {len(self.views)} x {self.size}^2")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The fit of one object to the silhouettes of its views."""
+
+    representation: Representation = setting(
+        "neural", "neural: three fully connected layers on a point's sines; spheres: their centres and radii"
+    )
+    steps: int = setting(1_000, "optimiser steps", low=10, high=100_000)
+    seconds: float | None = setting(
+        None,
+        "most seconds that the steps may take; the learning rate then falls with the time, and fewer are taken",
+        low=1,
+        high=86_400,
+    )
+    n_rays: int = setting(2_048, "rays per step, three quarters of them near outlines", low=64, high=65_536)
+    hidden_dim: int = setting(128, "width of the layers", low=16, high=1024)
+    n_spheres: int = setting(128, "spheres, for that representation", low=1, high=512)
+    octaves: int = setting(5, "sines of each coordinate: wavelengths 2, 1, 1/2 ... of the unit ball's radius", low=1, high=10)
+    learning_rate: float = setting(3e-3, "of Adam, at its highest", low=1e-6, high=0.1)
+    eikonal_weight: float = setting(0.02, "weight of (|gradient| - 1)^2, Gropp et al. 2020", low=0.0, high=1e3)
+    hold_out: int = setting(5, "every so-many-th view is left out and measured; 0: none is", low=0, high=1_000)
+    views: tuple[View, ...] = setting(ring(6, 20.0), f"new views to render, 0 to {MAX_VIEWS}; y is up, azimuth 0 looks from +z")
+    size: int = setting(256, "pixels per side of the new views", low=32, high=1024)
+    mesh_format: MeshFormat = setting("glb", "file format of the mesh")
+    mesh_resolution: int = setting(192, "nodes along each side of the grid that the mesh is made from", low=32, high=512)
+    seed: int = setting(0, "seed of weights, rays and points", low=0, high=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.hold_out == 1:
+            raise ValueError("hold_out must be 0 or at least 2, got 1: it would leave out every view")
+        if len(self.views) > MAX_VIEWS or len(self.views) * self.size**2 > MAX_RENDERED_PIXELS:
+            raise ValueError(
+                f"views must number 0 to {MAX_VIEWS} and views x size^2 be at most {MAX_RENDERED_PIXELS} pixels, "
+                f"got {len(self.views)} x {self.size}^2"
+            )
 
 
 # method -> its configuration; the code that runs it is found under the same name in sdfsrn.training.METHODS

@@ -1,6 +1,6 @@
-"""The command line: what asks a service (`remote`) and what works here (`local`)."""
+"""The command line: what asks a service (`remote`) and what works here (`local`, `fit`)."""
 
-from sdfsrn.cli import local, remote
+from sdfsrn.cli import fit, local, remote
 from sdfsrn.cli.shared import app
 
-__all__ = ["app", "local", "remote"]
+__all__ = ["app", "fit", "local", "remote"]

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="3-D shape from single pictures: reconstruct, submit, watch and fetch ask a running service; train, evaluate and "
-    "weights work here.",
+    help="3-D shape from single pictures: reconstruct, submit, watch and fetch ask a running service; train, fit, "
+    "evaluate and weights work here.",
 )
 console = Console()
 

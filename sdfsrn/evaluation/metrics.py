@@ -25,17 +25,19 @@ def chamfer_l1(mesh: trimesh.Trimesh, other: trimesh.Trimesh, seed: int = 0) -> 
     return float((there.mean() + back.mean()) / 2)
 
 
-def surface_distance(mesh: trimesh.Trimesh, other: trimesh.Trimesh, seed: int = 0) -> Float[np.ndarray, " n"]:
-    """How far points on one surface are from another.
+def surface_distance(
+    mesh: trimesh.Trimesh, other: trimesh.Trimesh, seed: int = 0, points: int = CHAMFER_POINTS
+) -> Float[np.ndarray, " n"]:
+    """How far so many points on one surface are from another.
 
     Points on the other and the centres of its triangles say which triangles may be nearest: those of the NEAREST few of them.
     The distance to each of these triangles is exact.
     """
-    points, _ = trimesh.sample.sample_surface(mesh, CHAMFER_POINTS, seed=seed)
-    others, face = trimesh.sample.sample_surface(other, CHAMFER_POINTS, seed=seed + 1)
-    _, near = cKDTree(np.concatenate([others, other.triangles_center])).query(points, k=NEAREST)
+    here, _ = trimesh.sample.sample_surface(mesh, points, seed=seed)
+    others, face = trimesh.sample.sample_surface(other, points, seed=seed + 1)
+    _, near = cKDTree(np.concatenate([others, other.triangles_center])).query(here, k=NEAREST)
     of_face = np.concatenate([face, np.arange(len(other.faces))])
     triangles = np.asarray(other.triangles)[of_face[near].ravel()]
-    feet: np.ndarray = trimesh.triangles.closest_point(triangles, np.repeat(points, NEAREST, axis=0))  # type: ignore[no-untyped-call]
-    distance: np.ndarray = np.linalg.norm(feet.reshape(-1, NEAREST, 3) - points[:, None], axis=-1).min(axis=1)
+    feet: np.ndarray = trimesh.triangles.closest_point(triangles, np.repeat(here, NEAREST, axis=0))  # type: ignore[no-untyped-call]
+    distance: np.ndarray = np.linalg.norm(feet.reshape(-1, NEAREST, 3) - here[:, None], axis=-1).min(axis=1)
     return distance

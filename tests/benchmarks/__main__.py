@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks import latency, quality, speed
+from tests.benchmarks import fits, latency, quality, speed
 from tests.benchmarks.machine import commit, machine
 from tests.benchmarks.table import read, renewed, results_file, show, table, write
 
@@ -64,6 +64,7 @@ def groups(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
         "familiarity": lambda: quality.familiarity_quality(200),
         "photos": quality.photo_quality,
         "recipe_quality": quality.recipe_quality,
+        "fits": fits.fit_quality,
     }
 
 

@@ -24,6 +24,8 @@ TARGETS = {
     "familiar_called_unfamiliar": "<= 0.05", "familiarity_auroc_photographs": ">= 0.95", "familiarity_auroc_objects": ">= 0.95",
     "novel_iou_recipe": "> 0.92", "novel_iou_recipe_sphere": "> 0.97", "novel_iou_recipe_box": "> 0.89",
     "novel_iou_recipe_ellipsoid": "> 0.90", "novel_iou_symmetry": "> 0.94", "collapses": "< 1",
+    "fit_heldout_iou": ">= 0.985", "fit_chair_heldout_iou": ">= 0.96", "fit_seconds": "<= 30",
+    "fit_chamfer_over_hull": "< 1",
 }  # fmt: skip
 # what takes longer where bfloat16 is not multiplied natively, and how much longer it may take
 OF_SPEED = {"six_views_ms", "mesh128_s", "http_p50_ms", "http_p95_ms", "render128_time_ratio", "recipe_seconds"}

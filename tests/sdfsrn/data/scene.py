@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sdfsrn.data.captures import Captures, read_captures
+from sdfsrn.data.one_object import ObjectView
 
 BALLS = [((0.0, 0.0, 0.0), 0.5), ((0.55, 0.1, 0.05), 0.22), ((-0.05, 0.5, 0.4), 0.2)]  # y up
 WIDTH, HEIGHT, FOCAL = 96, 72, 110.0
@@ -111,6 +112,14 @@ def nerf(
 def pixels_of(focal: float = FOCAL, width: float = WIDTH, height: float = HEIGHT) -> np.ndarray:
     """K as 4 x 4."""
     return np.array([[focal, 0, width / 2, 0], [0, focal, height / 2, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+
+
+MATRIX = pixels_of()[:3, :3]
+
+
+def object_views(count: int = 6) -> list[ObjectView]:
+    """The first views, as a fit takes them."""
+    return [ObjectView(f"view{i}.png", silhouette(c2w), MATRIX, c2w) for i, c2w in enumerate(CAMERAS[:count])]
 
 
 def w2c(camera: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Ways to learn shape. None imports another."""

@@ -1,0 +1,145 @@
+"""One network for one object, from the silhouettes of its views: the loop of steps.
+
+A step draws rays, finds where each comes closest to the surface, and moves the field there (DFR, Wu & Sun 2020). What is searched
+is a grid of the field, renewed every few steps: coarse samples along the ray, finer ones beside the lowest, and at last the
+network itself beside the lowest of these. The first steps teach the visual hull, so that the rays begin near the answer.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdfsrn.config import FitConfig
+from sdfsrn.data.one_object import ObjectView, hull_of
+from sdfsrn.device import fast_dtype
+from sdfsrn.geometry.bounds import points_in_ball
+from sdfsrn.methods.fit.loop import Fit
+from sdfsrn.methods.fit.pool import Rays
+from sdfsrn.networks.sine_mlp import SineMlp
+from sdfsrn.rendering import Sdf
+from sdfsrn.rendering.grids import GridField
+from sdfsrn.rendering.silhouettes import evaluate, lowest, points_at, stratified
+from sdfsrn.threads import share_out
+from sdfsrn.training.losses import eikonal_loss, silhouette_entropy
+
+HULL_STEPS = 0.15  # of all steps, which teach the hull
+HULL_POINTS = 4_096  # of each of these steps
+HULL_CLAMP = 0.1  # scene units: what lies further from the hull's surface need only be further
+RENEWED = 10  # steps between grids
+GRID, HULL_GRID = 64, 128  # nodes along a side of the field's grid, and of the hull's
+COARSE, FINE, FINEST = 40, 6, 5  # samples of a ray: on the grid, beside the lowest of these, of the network beside that
+BALL = 0.97  # radius in which points are drawn
+NEAR = 0.02  # scene units that points lie beside the surface
+BOUND_WEIGHT = 0.5
+AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
+SHARES = 2  # of a step's rays and points
+
+
+LOSSES = ("silhouette", "eikonal", "bound")
+
+
+class NeuralFit(Fit):
+    """A network that is being fitted to views in the unit ball's world."""
+
+    def __init__(self, views: list[ObjectView], config: FitConfig) -> None:
+        """The views, of at least two sides."""
+        super().__init__(views, config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.network = SineMlp(config.hidden_dim, config.octaves)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self.hull = GridField(hull_of(views), HULL_GRID)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), fused=True)
+
+    @property
+    def field(self) -> Sdf:
+        """An average over the last steps' networks."""
+        return self.averaged
+
+    def _is_learning_hull(self) -> bool:
+        return self.done < HULL_STEPS
+
+    def _renew(self) -> None:
+        if self.step % RENEWED == 0:
+            self.grid = GridField(self.network.search_sdf(fast_dtype(torch.device("cpu"))), GRID)
+
+    def _take_step(self, threads: int) -> None:
+        parts = self._hull_parts() if self._is_learning_hull() else self._ray_parts()
+        found = share_out(lambda part: part(), parts, threads)
+        losses = sum(each[0] for each in found) / len(found)
+        self._descend([torch.stack(gradients).mean(dim=0) for gradients in zip(*(each[1] for each in found), strict=True)])
+        self._note(LOSSES, losses)
+
+    def _hull_parts(self) -> list[Callable[[], tuple[Tensor, list[Tensor]]]]:
+        points = self._points(HULL_POINTS // SHARES // 2)
+        return [lambda part=part: self._hull_gradients(part) for part in points]
+
+    def _ray_parts(self) -> list[Callable[[], tuple[Tensor, list[Tensor]]]]:
+        rays = self.pool.draw(self.config.n_rays, self.generator)
+        order = torch.randperm(len(rays.inside), generator=self.generator)
+        jitter = torch.rand(len(order), COARSE, generator=self.generator)
+        points = self._points(len(order) // SHARES // 4)
+        shares = [(Rays(*(each[part] for each in rays)), jitter[part]) for part in order.chunk(SHARES)]
+        return [lambda some=some, more=more: self._ray_gradients(*some, more) for some, more in zip(shares, points, strict=True)]
+
+    def _points(self, count: int) -> list[Tensor]:
+        """For each share `count` points in the ball and as many beside the hull's surface, (1, n, 3)."""
+        drawn = []
+        for _ in range(SHARES):
+            anywhere = BALL * points_in_ball(1, count * 4, self.generator)
+            close = evaluate(self.hull, anywhere).abs() < 4 * self.hull.margin
+            beside = anywhere[close][:count][None]
+            noise = NEAR * torch.randn(beside.shape, generator=self.generator)
+            drawn.append(torch.cat([anywhere[:, :count], beside + noise], dim=1))
+        return drawn
+
+    def _hull_gradients(self, points: Tensor) -> tuple[Tensor, list[Tensor]]:
+        wanted = evaluate(self.hull, points) * self.hull.slope
+        found = self.network(points)
+        off = found.clamp(-HULL_CLAMP, HULL_CLAMP) - wanted.clamp(-HULL_CLAMP, HULL_CLAMP)
+        loss = off.abs().mean()
+        return torch.zeros(3), list(torch.autograd.grad(loss, list(self.network.parameters())))
+
+    def _ray_gradients(self, rays: Rays, jitter: Tensor, points: Tensor) -> tuple[Tensor, list[Tensor]]:
+        t = self._search(rays, jitter)
+        picked = (rays.origins + t[:, None] * rays.directions)[None]
+        silhouette = silhouette_entropy(self.network(picked), rays.inside[None], self.temperature)
+        leaf = points.requires_grad_()
+        values = self.network(leaf)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
+        eikonal = eikonal_loss(gradient)
+        least = evaluate(self.hull, points.detach()) * self.hull.slope - self.hull.error - self.pixel
+        bound = (torch.relu(least - values) * (least > 0)).mean()
+        loss = silhouette + self.config.eikonal_weight * eikonal + BOUND_WEIGHT * bound
+        gradients = torch.autograd.grad(loss, list(self.network.parameters()))
+        return torch.stack([silhouette, eikonal, bound]).detach(), list(gradients)
+
+    @torch.no_grad()
+    def _search(self, rays: Rays, jitter: Float[Tensor, "n samples"]) -> Float[Tensor, " n"]:
+        """Where each ray is lowest."""
+        origins, directions = rays.origins[None], rays.directions[None]
+        near, far, _ = self.grid.ball_interval(origins, directions, self.grid.margin)
+        t = near[..., None] + (far - near)[..., None] * (torch.arange(COARSE) + jitter) / COARSE
+        best, _ = lowest(self._on_grid(origins, directions, t), t)
+        spacing = (far - near) / COARSE
+        t = stratified(torch.maximum(best - spacing, near), torch.minimum(best + spacing, far), FINE, None)
+        best, _ = lowest(self._on_grid(origins, directions, t), t)
+        t = best[..., None] + self.grid.margin * torch.linspace(-0.5, 0.5, FINEST)
+        best, _ = lowest(self.network(points_at(origins, directions, t).flatten(1, 2)).view(t.shape), t)
+        return best[0]
+
+    def _on_grid(self, origins: Tensor, directions: Tensor, t: Tensor) -> Tensor:
+        return self.grid(points_at(origins, directions, t).flatten(1, 2)).view(t.shape)
+
+    def _descend(self, gradients: list[Tensor]) -> None:
+        for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
+            parameter.grad = gradient.contiguous()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.optimizer.step()
+        share = 1 - min(AVERAGED, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), share)

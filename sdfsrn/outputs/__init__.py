@@ -1,0 +1,1 @@
+"""What a user gets: files made from fields. Nothing else writes them."""

@@ -1,0 +1,67 @@
+"""The loop of a fit: what it learns of three balls, how it searches rays, how it ends."""
+
+import numpy as np
+import torch
+
+from sdfsrn.config import FitConfig
+from sdfsrn.data.one_object import placed
+from sdfsrn.methods.fit.neural import NeuralFit
+from sdfsrn.rendering.grids import GridField
+from tests.sdfsrn.data import scene
+
+FOUND = placed(scene.object_views())
+SMALL = FitConfig(steps=120, hidden_dim=64, n_rays=1024)
+
+
+def _fitted(config: FitConfig = SMALL) -> NeuralFit:
+    run = NeuralFit(FOUND.views, config)
+    run.run(lambda _: None)
+    return run
+
+
+def test_three_balls_are_found_in_space() -> None:
+    """IoU with the true balls, in closed form, at random points: six silhouettes of 96 x 72 pixels."""
+    run = _fitted()
+    points = 2 * torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0)) - 1
+    points = points[points.norm(dim=-1) < 1][None]
+    to_ball = np.linalg.inv(FOUND.to_sent)
+    truth = torch.zeros(points.shape[1], dtype=torch.bool)
+    for centre, radius in scene.BALLS:
+        middle = torch.from_numpy((to_ball @ [*centre, 1.0])[:3]).float()
+        truth |= (points[0] - middle).norm(dim=-1) < radius * to_ball[0, 0]
+    found = run.averaged(points)[0] < 0
+    assert (found & truth).sum() / (found | truth).sum() > 0.85
+    assert run.history[-1]["silhouette"] < 0.01
+    assert run.history[-1]["eikonal"] < 0.3
+
+
+def test_the_search_finds_the_lowest_place_of_a_ray() -> None:
+    """Against the network itself at two thousand places of each ray."""
+    run = _fitted()
+    run.grid = GridField(run.network.search_sdf(torch.float32), 64)
+    rays = run.pool.draw(200, torch.Generator().manual_seed(5))
+    t = run._search(rays, torch.rand(200, 40, generator=torch.Generator().manual_seed(6)))
+    places = torch.linspace(0, 5, 2_000)
+    with torch.no_grad():
+        exact = run.network(rays.origins[:, None] + places[:, None] * rays.directions[:, None])
+        inside = (rays.origins[:, None] + places[:, None] * rays.directions[:, None]).norm(dim=-1) < 1
+        exact = torch.where(inside, exact, torch.inf).amin(dim=-1)
+        found = run.network((rays.origins + t[:, None] * rays.directions)[None])[0]
+    off = found - exact
+    assert float(off.median()) < 5e-4 and float(off.quantile(0.95)) < 5e-3
+
+
+def test_a_time_limit_ends_the_steps_and_lowers_the_rate() -> None:
+    run = NeuralFit(FOUND.views, FitConfig(steps=100_000, seconds=1.0, hidden_dim=16, n_rays=64))
+    rates = []
+    run.run(lambda each: rates.append(each.optimizer.param_groups[0]["lr"]))
+    assert 5 < run.step < 10_000
+    assert rates[-1] < 0.1 * max(rates)
+
+
+def test_the_temperature_falls_to_a_part_of_a_pixel() -> None:
+    run = NeuralFit(FOUND.views, FitConfig(steps=100, hidden_dim=16, n_rays=64))
+    first = run.temperature
+    run.step = 100
+    assert run.temperature < first
+    assert run.temperature < run.pixel
