@@ -99,8 +99,9 @@ class NeuralFit(Fit):
     def _hull_gradients(self, points: Tensor) -> tuple[Tensor, list[Tensor]]:
         wanted = evaluate(self.hull, points) * self.hull.slope
         found = self.network(points)
-        off = found.clamp(-HULL_CLAMP, HULL_CLAMP) - wanted.clamp(-HULL_CLAMP, HULL_CLAMP)
-        loss = off.abs().mean()
+        # far from the surface only the side must be right, and that the surface is far
+        short = torch.relu(HULL_CLAMP - found * wanted.sign())
+        loss = torch.where(wanted.abs() < HULL_CLAMP, (found - wanted).abs(), short).mean()
         return torch.zeros(3), list(torch.autograd.grad(loss, list(self.network.parameters())))
 
     def _ray_gradients(self, rays: Rays, jitter: Tensor, points: Tensor) -> tuple[Tensor, list[Tensor]]:
