@@ -32,7 +32,7 @@ class VisualHull:
 
     def __init__(
         self,
-        masks: Sequence[Bool[np.ndarray, "height width"]],
+        masks: Sequence[NDArray[np.bool_]],
         intrinsics: Float[np.ndarray, "views 3 3"],
         c2w: Float[np.ndarray, "views 4 4"],
     ) -> None:

@@ -55,7 +55,7 @@ class Pinhole:
 
     def rays(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
         """Origins and unit directions of the rays through the centres of pixels."""
-        rays_d = torch.from_numpy(self.directions(np.stack([columns, rows], axis=-1) + 0.5)).float()
+        rays_d = torch.from_numpy(self.directions(np.stack([columns, rows], axis=-1).astype(np.float64) + 0.5)).float()
         return torch.from_numpy(self.place.copy()).float().expand_as(rays_d), rays_d
 
     def reduced(self, times: int) -> "Pinhole":

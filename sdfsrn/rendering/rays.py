@@ -10,7 +10,7 @@ from torch import Tensor
 from sdfsrn.geometry.pinholes import Pinhole
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
-from sdfsrn.rendering.silhouettes import MISS, along, brackets, evaluate, sharpen, stratified
+from sdfsrn.rendering.silhouettes import MISS, along, brackets, evaluate, points_at, sharpen, stratified
 from sdfsrn.rendering.views import field_normals
 
 BLOCK = 4  # pixels per side that one ray may decide
@@ -98,8 +98,13 @@ def _first(sdf: Sdf, grid: GridField, rays_o: Tensor, rays_d: Tensor) -> Tensor:
     values = along(grid, rays_o, rays_d, t)
     # a ray that only grazes the surface may be inside at none of these samples: it enters at its smallest one
     first = torch.where((values < 0).any(-1), (values < 0).float().argmax(-1), values.argmin(-1))[..., None]
-    high = t.gather(-1, first)[..., 0]
-    low = torch.where(first == 0, near[..., None], t.gather(-1, (first - 1).clamp(min=0)))[..., 0]
+    # beside the surface the grid may be on the wrong side: the bracket is then one sample further in, or out
+    ends = torch.cat([(first - 1).clamp(min=0), first], dim=-1)
+    at_ends = evaluate(sdf, points_at(rays_o, rays_d, t.gather(-1, ends)).flatten(1, 2)).view(ends.shape)
+    early, late = (at_ends[..., :1] < 0).long(), (at_ends[..., 1:] >= 0).long()
+    high = t.gather(-1, (first + late).clamp(max=SAMPLES - 1))[..., 0]
+    before = first - 1 - early
+    low = torch.where(before < 0, near[..., None], t.gather(-1, before.clamp(min=0)))[..., 0]
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         is_inside = evaluate(sdf, rays_o + middle[..., None] * rays_d) < 0

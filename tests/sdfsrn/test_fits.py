@@ -16,7 +16,7 @@ from sdfsrn.data.one_object import placed
 from sdfsrn.fits import fit, shared_out
 from tests.sdfsrn.data import scene
 
-CONFIG = FitConfig(steps=160, hidden_dim=64, n_rays=1024, views=(View(10, 5),), size=48, mesh_resolution=64, hold_out=3)
+CONFIG = FitConfig(steps=120, hidden_dim=64, n_rays=1024, views=(View(10, 5),), size=48, mesh_resolution=64, hold_out=6)
 TRUTH = [(scene.Y_UP_TO_Z_UP[:3, :3] @ np.array(centre), radius) for centre, radius in scene.BALLS]
 
 
@@ -24,7 +24,7 @@ TRUTH = [(scene.Y_UP_TO_Z_UP[:3, :3] @ np.array(centre), radius) for centre, rad
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
     """The folder, what was returned, and the phases that were told."""
     folder = tmp_path_factory.mktemp("fit")
-    archive = scene.write(folder / "set.zip", scene.nerf())
+    archive = scene.write(folder / "set.zip", scene.nerf(cameras=scene.AROUND))
     phases: list[str] = []
 
     def note(phase: str, step: int, total: int) -> None:
@@ -37,9 +37,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 def test_views_left_out_are_explained(fitted: tuple[Path, dict[str, Any], list[str]]) -> None:
     _, result, phases = fitted
     roles = {view["name"]: view["role"] for view in result["views"]}
-    assert [name for name, role in roles.items() if role == "held_out"] == ["images/0002.png", "images/0005.png"]
+    assert [name for name, role in roles.items() if role == "held_out"] == ["images/0005.png", "images/0011.png"]
     assert result["trained_iou"]["mean"] > 0.97
-    assert result["held_out_iou"]["min"] > 0.9  # from four views
+    assert result["held_out_iou"]["min"] > 0.93
     assert 0.8 < result["hull"]["held_out_iou"]["mean"] < 1
     assert phases == ["reading", "fitting", "mesh", "rendering"]
 
@@ -81,7 +81,7 @@ def test_film_losses_and_figures_are_written(fitted: tuple[Path, dict[str, Any],
 
 
 def test_the_same_seed_makes_the_same_fit(tmp_path: Path) -> None:
-    few = FitConfig(steps=20, hidden_dim=32, n_rays=256, views=(), mesh_resolution=48)
+    few = FitConfig(steps=12, hidden_dim=32, n_rays=256, views=(), mesh_resolution=48)
     views = placed(scene.object_views())
     one, other = (fit(views, tmp_path / name, few) for name in "ab")
     assert one["views"] == other["views"]

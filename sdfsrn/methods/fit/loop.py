@@ -74,7 +74,7 @@ class Fit(ABC):
     def temperature(self) -> float:
         """Falls from TEMPERATURE to SHARPEST pixels over the first SHARPENED of the steps."""
         last = min(TEMPERATURE, SHARPEST * self.pixel)
-        return TEMPERATURE * (last / TEMPERATURE) ** min(1.0, self.done / SHARPENED)
+        return float(TEMPERATURE * (last / TEMPERATURE) ** min(1.0, self.done / SHARPENED))
 
     @property
     def rate(self) -> float:

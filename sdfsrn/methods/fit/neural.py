@@ -6,7 +6,7 @@ network itself beside the lowest of these. The first steps teach the visual hull
 """
 
 import copy
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -36,9 +36,15 @@ NEAR = 0.02  # scene units that points lie beside the surface
 BOUND_WEIGHT = 0.5
 AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
 SHARES = 2  # of a step's rays and points
-
-
 LOSSES = ("silhouette", "eikonal", "bound")
+
+
+class _Drawn(NamedTuple):
+    """A share of a step: its rays, where in their segments the samples lie, and points (1, n, 3)."""
+
+    rays: Rays
+    jitter: Tensor
+    points: Tensor
 
 
 class NeuralFit(Fit):
@@ -67,23 +73,23 @@ class NeuralFit(Fit):
             self.grid = GridField(self.network.search_sdf(fast_dtype(torch.device("cpu"))), GRID)
 
     def _take_step(self, threads: int) -> None:
-        parts = self._hull_parts() if self._is_learning_hull() else self._ray_parts()
-        found = share_out(lambda part: part(), parts, threads)
-        losses = sum(each[0] for each in found) / len(found)
+        if self._is_learning_hull():
+            found = share_out(self._hull_gradients, self._points(HULL_POINTS // SHARES // 2), threads)
+        else:
+            found = share_out(self._ray_gradients, self._drawn(), threads)
         self._descend([torch.stack(gradients).mean(dim=0) for gradients in zip(*(each[1] for each in found), strict=True)])
-        self._note(LOSSES, losses)
+        self._note(LOSSES, torch.stack([losses for losses, _ in found]).mean(dim=0))
 
-    def _hull_parts(self) -> list[Callable[[], tuple[Tensor, list[Tensor]]]]:
-        points = self._points(HULL_POINTS // SHARES // 2)
-        return [lambda part=part: self._hull_gradients(part) for part in points]
-
-    def _ray_parts(self) -> list[Callable[[], tuple[Tensor, list[Tensor]]]]:
+    def _drawn(self) -> list[_Drawn]:
+        """The rays and points of a step, in shares, all random choices made."""
         rays = self.pool.draw(self.config.n_rays, self.generator)
         order = torch.randperm(len(rays.inside), generator=self.generator)
         jitter = torch.rand(len(order), COARSE, generator=self.generator)
         points = self._points(len(order) // SHARES // 4)
-        shares = [(Rays(*(each[part] for each in rays)), jitter[part]) for part in order.chunk(SHARES)]
-        return [lambda some=some, more=more: self._ray_gradients(*some, more) for some, more in zip(shares, points, strict=True)]
+        return [
+            _Drawn(Rays(*(each[part] for each in rays)), jitter[part], some)
+            for part, some in zip(order.chunk(SHARES), points, strict=True)
+        ]
 
     def _points(self, count: int) -> list[Tensor]:
         """For each share `count` points in the ball and as many beside the hull's surface, (1, n, 3)."""
@@ -104,7 +110,8 @@ class NeuralFit(Fit):
         loss = torch.where(wanted.abs() < HULL_CLAMP, (found - wanted).abs(), short).mean()
         return torch.zeros(3), list(torch.autograd.grad(loss, list(self.network.parameters())))
 
-    def _ray_gradients(self, rays: Rays, jitter: Tensor, points: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _ray_gradients(self, drawn: _Drawn) -> tuple[Tensor, list[Tensor]]:
+        rays, jitter, points = drawn
         t = self._search(rays, jitter)
         picked = (rays.origins + t[:, None] * rays.directions)[None]
         silhouette = silhouette_entropy(self.network(picked), rays.inside[None], self.temperature)

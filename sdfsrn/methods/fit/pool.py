@@ -38,8 +38,8 @@ class RayPool:
         """View, direction and side of each ray."""
         kept, directions, inside = [], [], []
         for i, (view, chosen) in enumerate(zip(views, pixels, strict=True)):
-            some = torch.from_numpy(view.camera.directions(chosen[:, ::-1] + 0.5)).float()
-            meets = unit_sphere_interval(self._places[i].expand_as(some), some)[2]
+            origins, some = view.camera.rays(chosen[:, 0], chosen[:, 1])
+            meets = unit_sphere_interval(origins, some)[2]
             directions.append(some[meets])
             inside.append(torch.from_numpy(view.mask[chosen[:, 0], chosen[:, 1]])[meets])
             kept.append(torch.full((len(directions[-1]),), i, dtype=torch.int32))

@@ -1,5 +1,7 @@
 """Spheres for one object, from the silhouettes of its views: centres and radii move until the masks are covered."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,9 +27,11 @@ class SpheresFit(Fit):
         """They start as the largest balls within the visual hull, or as `start` says."""
         super().__init__(views, config)
         self.spheres = start or largest_within(hull_of(views), config.n_spheres, flat=len(views) == 1)
-        self.optimizer = torch.optim.Adam(
-            [{"params": [self.spheres.centres]}, {"params": [self.spheres.log_radii], "lr_scale": RADIUS_RATE}]
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": [self.spheres.centres], "lr_scale": 1.0},
+            {"params": [self.spheres.log_radii], "lr_scale": RADIUS_RATE},
+        ]
+        self.optimizer = torch.optim.Adam(groups)
 
     @property
     def field(self) -> Sdf:
@@ -47,7 +51,7 @@ class SpheresFit(Fit):
             torch.stack(parts).mean(dim=0) for parts in zip(*(gradients for _, gradients in found), strict=True)
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * group.get("lr_scale", 1.0)
+            group["lr"] = self.rate * group["lr_scale"]
         self.optimizer.step()
         self._note(("silhouette",), torch.stack([loss for loss, _ in found]).mean(dim=0, keepdim=True))
 

@@ -117,9 +117,12 @@ def pixels_of(focal: float = FOCAL, width: float = WIDTH, height: float = HEIGHT
 MATRIX = pixels_of()[:3, :3]
 
 
-def object_views(count: int = 6) -> list[ObjectView]:
+AROUND = [orbit(30 * 5 * i % 360, (-30, 35, 5, 60)[i % 4]) for i in range(12)]
+
+
+def object_views(count: int = 6, cameras: list[np.ndarray] = CAMERAS) -> list[ObjectView]:
     """The first views, as a fit takes them."""
-    return [ObjectView(f"view{i}.png", silhouette(c2w), MATRIX, c2w) for i, c2w in enumerate(CAMERAS[:count])]
+    return [ObjectView(f"view{i}.png", silhouette(c2w), MATRIX, c2w) for i, c2w in enumerate(cameras[:count])]
 
 
 def w2c(camera: np.ndarray) -> np.ndarray:

@@ -122,7 +122,7 @@ def test_depths_have_the_gradients_of_finite_differences() -> None:
     gradients = torch.autograd.grad((found * weights).sum(), leaves)
 
     def measure() -> float:
-        return float((_settled(field, origins, directions, t) * weights).sum())
+        return float((_settled(field, origins, directions, t).detach() * weights).sum())
 
     for leaf, gradient in zip(leaves, gradients, strict=True):
         for place in range(0, leaf.numel(), 5):
@@ -149,7 +149,7 @@ def test_normals_have_the_gradients_of_finite_differences() -> None:
     assert torch.allclose(found, normals(), atol=1e-9)
     (gradient,) = torch.autograd.grad((found @ light).sum(), field.axes)
     for place in range(3):
-        expected = _difference(field.axes, place, lambda: float((normals() @ light).sum()))
+        expected = _difference(field.axes, place, lambda: float((normals() @ light).sum().detach()))
         assert gradient[place].item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 

@@ -1,6 +1,7 @@
 """The loop of a fit: what it learns of three balls, how it searches rays, how it ends."""
 
 import numpy as np
+import pytest
 import torch
 
 from sdfsrn.config import FitConfig
@@ -9,19 +10,20 @@ from sdfsrn.methods.fit.neural import NeuralFit
 from sdfsrn.rendering.grids import GridField
 from tests.sdfsrn.data import scene
 
-FOUND = placed(scene.object_views())
-SMALL = FitConfig(steps=120, hidden_dim=64, n_rays=1024)
+FOUND = placed(scene.object_views(12, scene.AROUND))
+SMALL = FitConfig(steps=100, hidden_dim=64, n_rays=1024)
 
 
-def _fitted(config: FitConfig = SMALL) -> NeuralFit:
-    run = NeuralFit(FOUND.views, config)
+@pytest.fixture(scope="module")
+def fitted() -> NeuralFit:
+    """A fit that has ended."""
+    run = NeuralFit(FOUND.views, SMALL)
     run.run(lambda _: None)
     return run
 
 
-def test_three_balls_are_found_in_space() -> None:
+def test_three_balls_are_found_in_space(fitted: NeuralFit) -> None:
     """IoU with the true balls, in closed form, at random points: six silhouettes of 96 x 72 pixels."""
-    run = _fitted()
     points = 2 * torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0)) - 1
     points = points[points.norm(dim=-1) < 1][None]
     to_ball = np.linalg.inv(FOUND.to_sent)
@@ -29,15 +31,15 @@ def test_three_balls_are_found_in_space() -> None:
     for centre, radius in scene.BALLS:
         middle = torch.from_numpy((to_ball @ [*centre, 1.0])[:3]).float()
         truth |= (points[0] - middle).norm(dim=-1) < radius * to_ball[0, 0]
-    found = run.averaged(points)[0] < 0
+    found = fitted.averaged(points)[0] < 0
     assert (found & truth).sum() / (found | truth).sum() > 0.85
-    assert run.history[-1]["silhouette"] < 0.01
-    assert run.history[-1]["eikonal"] < 0.3
+    assert fitted.history[-1]["silhouette"] < 0.01
+    assert fitted.history[-1]["eikonal"] < 0.3
 
 
-def test_the_search_finds_the_lowest_place_of_a_ray() -> None:
+def test_the_search_finds_the_lowest_place_of_a_ray(fitted: NeuralFit) -> None:
     """Against the network itself at two thousand places of each ray."""
-    run = _fitted()
+    run = fitted
     run.grid = GridField(run.network.search_sdf(torch.float32), 64)
     rays = run.pool.draw(200, torch.Generator().manual_seed(5))
     t = run._search(rays, torch.rand(200, 40, generator=torch.Generator().manual_seed(6)))
