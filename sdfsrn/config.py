@@ -18,6 +18,7 @@ Symmetry = Literal["none", "mirror"]
 Supervision = Literal["own", "pair"]
 Background = Literal["auto", "plain", "segment", "none"]
 Representation = Literal["neural", "spheres"]
+RaySearch = Literal["samples", "tracing"]
 
 MAX_VIEWS = 360
 MAX_RENDERED_PIXELS = 100_000_000
@@ -191,7 +192,7 @@ class FitConfig:
     representation: Representation = setting(
         "neural", "neural: three fully connected layers on a point's sines; spheres: their centres and radii"
     )
-    steps: int = setting(1_000, "optimiser steps", low=10, high=100_000)
+    steps: int = setting(600, "optimiser steps", low=10, high=100_000)
     seconds: float | None = setting(
         None,
         "most seconds that the steps may take; the learning rate then falls with the time, and fewer are taken",
@@ -199,6 +200,11 @@ class FitConfig:
         high=86_400,
     )
     n_rays: int = setting(2_048, "rays per step, three quarters of them near outlines", low=64, high=65_536)
+    ray_search: RaySearch = setting(
+        "samples",
+        "how a ray's nearest place to the surface of a neural field is found; samples: on a grid of the field, coarse to fine; "
+        "tracing: by sphere tracing from both ends, which takes longer",
+    )
     hidden_dim: int = setting(128, "width of the layers", low=16, high=1024)
     n_spheres: int = setting(128, "spheres, for that representation", low=1, high=512)
     octaves: int = setting(5, "sines of each coordinate: wavelengths 2, 1, 1/2 ... of the unit ball's radius", low=1, high=10)

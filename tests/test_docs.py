@@ -1,7 +1,8 @@
 """The documentation: its commands are run as a reader would run them, its links lead somewhere, its messages exist.
 
-A page's blocks of `sh` and `python` are one script, run in order against a real service, in a folder with `out/input.png` and
-`mine.zip`. What cannot be run has a comment before it that readers do not see, `<!-- not run: why -->`, and stands in NOT_RUN.
+A page's blocks of `sh` and `python` are one script, run in order against a real service, in a folder with `out/input.png`,
+`mine.zip` and `views.zip`. What cannot be run has a comment before it that readers do not see, `<!-- not run: why -->`, and stands
+in NOT_RUN.
 """
 
 import ast
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Stack, shaded_ball, start_stack, stop_stack
+from tests.sdfsrn.data import scene
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"sh", "python"}  # the others are shown and not run: json, text, yaml, ...
@@ -101,6 +103,7 @@ def folder(tmp_path: Path) -> Path:
         for i in range(4):
             archive.writestr(f"ball{i}/view.png", shaded_ball(64 + 16 * i))
             archive.writestr(f"ball{i}/transforms.json", _CAMERAS)
+    scene.write(tmp_path / "views.zip", scene.nerf(cameras=scene.AROUND))
     return tmp_path
 
 

@@ -40,12 +40,12 @@ def sent_pose(c2w: Float[np.ndarray, "4 4"], to_sent: Float[np.ndarray, "4 4"]) 
 
 
 def write_loss(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """The loss terms over the steps, one line each, on a logarithmic scale."""
+    """The loss terms over the steps, one line each, on a logarithmic scale; a row need not have all of them."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name in rows[0]:
-        if name != "step":
-            axes.plot([row["step"] for row in rows], [max(row[name], 1e-7) for row in rows], label=name, linewidth=0.8)
+    for name in dict.fromkeys(name for row in rows for name in row if name != "step"):
+        some = [row for row in rows if name in row]
+        axes.plot([row["step"] for row in some], [max(row[name], 1e-7) for row in some], label=name, linewidth=0.8)
     axes.set(xlabel="step", ylabel="loss, scene units", yscale="log")
     axes.legend()
     axes.grid(alpha=0.3)

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from sdfsrn.config import ReconstructionConfig, SdfSrnConfig, SyntheticData, View, ring
+from sdfsrn.config import FitConfig, ReconstructionConfig, SdfSrnConfig, SyntheticData, View, ring
 
 BOUNDED = [
     (config, spec.name, spec.metadata[end], sign)
-    for config in (SdfSrnConfig, SyntheticData, View)
+    for config in (FitConfig, SdfSrnConfig, SyntheticData, View)
     for spec in dataclasses.fields(config)
     for end, sign in (("low", -1), ("high", 1))
     if spec.metadata.get(end) is not None

@@ -10,6 +10,7 @@ import trimesh
 from PIL import Image
 from typer.testing import CliRunner
 
+from sdfsrn import experiments
 from sdfsrn.cli import app
 from sdfsrn.config import FitConfig, View
 from sdfsrn.data.one_object import placed
@@ -80,13 +81,6 @@ def test_film_losses_and_figures_are_written(fitted: tuple[Path, dict[str, Any],
     assert json.loads((folder / "out" / "result.json").read_text()) == json.loads(json.dumps(result))
 
 
-def test_the_same_seed_makes_the_same_fit(tmp_path: Path) -> None:
-    few = FitConfig(steps=12, hidden_dim=32, n_rays=256, views=(), mesh_resolution=48)
-    views = placed(scene.object_views())
-    one, other = (fit(views, tmp_path / name, few) for name in "ab")
-    assert one["views"] == other["views"]
-
-
 def test_one_view_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"view0\.png is the only view that teaches: one silhouette does not say"):
         fit(placed(scene.object_views(count=1)), tmp_path)
@@ -108,7 +102,7 @@ def test_the_command_fits_and_names_bad_views(tmp_path: Path) -> None:
     few = '{"hidden_dim": 32, "n_rays": 256, "views": [], "mesh_resolution": 48}'
     out = tmp_path / "out"
     done = CliRunner().invoke(
-        app, ["fit", str(archive), "--out", str(out), "--steps", "20", "--mesh-format", "ply", "--config", few]
+        app, ["fit", str(archive), "--out", str(out), "--steps", "10", "--mesh-format", "ply", "--config", few]
     )
     assert done.exit_code == 0, done.output
     assert "at views left out" in done.output and (out / "mesh.ply").is_file()
@@ -119,4 +113,23 @@ def test_the_command_fits_and_names_bad_views(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "0003.png" in done.output and "cut off" in done.output
     done = CliRunner().invoke(app, ["fit", str(archive), "--out", str(out), "--config", '{"nothing": 1}'])
+    assert done.exit_code == 1
+
+
+def test_one_view_is_enough_for_spheres(tmp_path: Path) -> None:
+    config = FitConfig(representation="spheres", n_spheres=16, steps=30, n_rays=256, views=(), mesh_resolution=48)
+    result = fit(placed(scene.object_views(count=1)), tmp_path, config)
+    assert result["held_out_iou"] is None and result["trained_iou"]["mean"] > 0.9
+    assert result["mesh"]["watertight"]
+
+
+def test_an_experiment_leaves_its_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "SIZE", 64)
+    monkeypatch.setattr(experiments, "FRAMES", 4)
+    done = CliRunner().invoke(app, ["experiment", "spheres_growing", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert float(done.output.split("IoU ")[1].split()[0]) > 0.93
+    with Image.open(tmp_path / "spheres_growing.gif") as film:
+        assert film.n_frames >= 4
+    done = CliRunner().invoke(app, ["experiment", "nothing", "--out", str(tmp_path)])
     assert done.exit_code == 1

@@ -22,6 +22,7 @@ from sdfsrn.networks.sine_mlp import SineMlp
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import evaluate, lowest, points_at, stratified
+from sdfsrn.rendering.tracing import trace
 from sdfsrn.threads import share_out
 from sdfsrn.training.losses import eikonal_loss, silhouette_entropy
 
@@ -31,6 +32,7 @@ HULL_CLAMP = 0.1  # scene units: what lies further from the hull's surface need 
 RENEWED = 10  # steps between grids
 GRID, HULL_GRID = 64, 128  # nodes along a side of the field's grid, and of the hull's
 COARSE, FINE, FINEST = 40, 6, 5  # samples of a ray: on the grid, beside the lowest of these, of the network beside that
+TRACED, WITHIN = 2e-3, 8  # scene units to which rays are traced, and samples between their two ends
 BALL = 0.97  # radius in which points are drawn
 NEAR = 0.02  # scene units that points lie beside the surface
 BOUND_WEIGHT = 0.5
@@ -73,12 +75,13 @@ class NeuralFit(Fit):
             self.grid = GridField(self.network.search_sdf(fast_dtype(torch.device("cpu"))), GRID)
 
     def _take_step(self, threads: int) -> None:
-        if self._is_learning_hull():
+        is_learning_hull = self._is_learning_hull()
+        if is_learning_hull:
             found = share_out(self._hull_gradients, self._points(HULL_POINTS // SHARES // 2), threads)
         else:
             found = share_out(self._ray_gradients, self._drawn(), threads)
         self._descend([torch.stack(gradients).mean(dim=0) for gradients in zip(*(each[1] for each in found), strict=True)])
-        self._note(LOSSES, torch.stack([losses for losses, _ in found]).mean(dim=0))
+        self._note(("hull",) if is_learning_hull else LOSSES, torch.stack([losses for losses, _ in found]).mean(dim=0))
 
     def _drawn(self) -> list[_Drawn]:
         """The rays and points of a step, in shares, all random choices made."""
@@ -108,7 +111,7 @@ class NeuralFit(Fit):
         # far from the surface only the side must be right, and that the surface is far
         short = torch.relu(HULL_CLAMP - found * wanted.sign())
         loss = torch.where(wanted.abs() < HULL_CLAMP, (found - wanted).abs(), short).mean()
-        return torch.zeros(3), list(torch.autograd.grad(loss, list(self.network.parameters())))
+        return loss.detach()[None], list(torch.autograd.grad(loss, list(self.network.parameters())))
 
     def _ray_gradients(self, drawn: _Drawn) -> tuple[Tensor, list[Tensor]]:
         rays, jitter, points = drawn
@@ -127,17 +130,30 @@ class NeuralFit(Fit):
 
     @torch.no_grad()
     def _search(self, rays: Rays, jitter: Float[Tensor, "n samples"]) -> Float[Tensor, " n"]:
-        """Where each ray is lowest."""
+        """Where each ray is lowest: roughly, then by the network beside that place."""
         origins, directions = rays.origins[None], rays.directions[None]
+        if self.config.ray_search == "tracing":
+            rough = self._traced(origins, directions)
+        else:
+            rough = self._sampled(origins, directions, jitter)
+        t = rough[..., None] + self.grid.margin * torch.linspace(-0.5, 0.5, FINEST)
+        return self._lowest_of_network(origins, directions, t)[0]
+
+    def _sampled(self, origins: Tensor, directions: Tensor, jitter: Tensor) -> Tensor:
         near, far, _ = self.grid.ball_interval(origins, directions, self.grid.margin)
         t = near[..., None] + (far - near)[..., None] * (torch.arange(COARSE) + jitter) / COARSE
         best, _ = lowest(self._on_grid(origins, directions, t), t)
         spacing = (far - near) / COARSE
         t = stratified(torch.maximum(best - spacing, near), torch.minimum(best + spacing, far), FINE, None)
-        best, _ = lowest(self._on_grid(origins, directions, t), t)
-        t = best[..., None] + self.grid.margin * torch.linspace(-0.5, 0.5, FINEST)
-        best, _ = lowest(self.network(points_at(origins, directions, t).flatten(1, 2)).view(t.shape), t)
-        return best[0]
+        return lowest(self._on_grid(origins, directions, t), t)[0]
+
+    def _traced(self, origins: Tensor, directions: Tensor) -> Tensor:
+        """Between entry and exit for rays that meet the surface, where they came closest for the others."""
+        found = trace(self.network, origins, directions, self.grid.slope * self.grid.lipschitz, TRACED)
+        return self._lowest_of_network(origins, directions, stratified(found.entry, found.leave, WITHIN, None))
+
+    def _lowest_of_network(self, origins: Tensor, directions: Tensor, t: Tensor) -> Tensor:
+        return lowest(self.network(points_at(origins, directions, t).flatten(1, 2)).view(t.shape), t)[0]
 
     def _on_grid(self, origins: Tensor, directions: Tensor, t: Tensor) -> Tensor:
         return self.grid(points_at(origins, directions, t).flatten(1, 2)).view(t.shape)

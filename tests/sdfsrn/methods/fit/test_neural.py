@@ -1,11 +1,14 @@
 """The loop of a fit: what it learns of three balls, how it searches rays, how it ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from sdfsrn.config import FitConfig
 from sdfsrn.data.one_object import placed
+from sdfsrn.fits import view_iou
 from sdfsrn.methods.fit.neural import NeuralFit
 from sdfsrn.rendering.grids import GridField
 from tests.sdfsrn.data import scene
@@ -67,3 +70,36 @@ def test_the_temperature_falls_to_a_part_of_a_pixel() -> None:
     run.step = 100
     assert run.temperature < first
     assert run.temperature < run.pixel
+
+
+def test_tracing_finds_the_same_places_as_samples(fitted: NeuralFit) -> None:
+    """The two renderers of one field agree: the values where they say that rays are lowest, and what a fit with either reaches."""
+    rays = fitted.pool.draw(400, torch.Generator().manual_seed(7))
+    jitter = torch.rand(400, 40, generator=torch.Generator().manual_seed(8))
+    fitted.grid = GridField(fitted.network.search_sdf(torch.float32), 64)
+    values = []
+    for config in (SMALL, replace(SMALL, ray_search="tracing")):
+        fitted.config = config
+        t = fitted._search(rays, jitter)
+        with torch.no_grad():
+            values.append(fitted.network((rays.origins + t[:, None] * rays.directions)[None])[0])
+    off = (values[0] - values[1]).abs()
+    assert float(off.median()) < 1e-3 and float(off.quantile(0.9)) < 0.02
+    assert ((values[0] < 0) == (values[1] < 0)).float().mean() > 0.98
+
+
+@pytest.mark.slow
+def test_a_fit_that_traces_rays_explains_the_views() -> None:
+    run = NeuralFit(FOUND.views, replace(SMALL, ray_search="tracing", steps=60, n_rays=512))
+    run.run(lambda _: None)
+    grid = GridField(run.field)
+    assert min(view_iou(run.field, grid, view) for view in FOUND.views[:3]) > 0.95
+
+
+def test_the_same_seed_makes_the_same_fit() -> None:
+    few = FitConfig(steps=12, hidden_dim=32, n_rays=256)
+    one, other = (NeuralFit(FOUND.views[:3], few) for _ in range(2))
+    for run in (one, other):
+        run.run(lambda _: None)
+    assert one.history == other.history
+    assert all(torch.equal(*pair) for pair in zip(one.averaged.parameters(), other.averaged.parameters(), strict=True))
