@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sdfsrn.config import FitConfig
-from sdfsrn.data.one_object import ObjectView, OneObject, hull_of, read_object
+from sdfsrn.data.one_object import ObjectView, OneObject, read_object
 from sdfsrn.geometry.cameras import orbit_c2w
 from sdfsrn.geometry.meshes import EmptySurface, extract_mesh
 from sdfsrn.geometry.pinholes import Pinhole
@@ -85,9 +85,8 @@ def fit(
     seconds_to_mesh = time.monotonic() - clock.began
     with clock.measure("figures"):
         ious = {view.name: view_iou(field, grid, view) for view in found.views}
-        hull = hull_of(taught)
-        hull_grid = GridField(hull, HULL_GRID)
-        hull_ious = {view.name: view_iou(hull, hull_grid, view) for view in left_out}
+        hull_grid = GridField(run.hull, HULL_GRID)
+        hull_ious = {view.name: view_iou(run.hull, hull_grid, view) for view in left_out}
     with clock.measure("pictures"):
         progress("rendering", 0, len(left_out) + len(config.views))
         views = _write_views(field, grid, found, left_out, config, folder, progress)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdfsrn.config import FitConfig
-from sdfsrn.data.one_object import ObjectView
+from sdfsrn.data.one_object import ObjectView, hull_of
 from sdfsrn.methods.fit.pool import RayPool
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
@@ -25,13 +25,15 @@ LAST_RATE = 0.02  # of the highest learning rate, at the end
 class Fit(ABC):
     """A field that is being fitted to views in the unit ball's world.
 
-    `grid` stands for the field as it was a few steps ago; `history` has a row of losses for each step.
+    `hull` is the views' visual hull. `grid` stands for the field as it was a few steps ago. `history` has a row of losses for each
+    step.
     """
 
     grid: GridField
 
     def __init__(self, views: list[ObjectView], config: FitConfig) -> None:
         self.config = config
+        self.hull = hull_of(views)
         self.pool = RayPool(views, config.seed)
         self.pixel = sorted(view.camera.pixel_width for view in views)[len(views) // 2]
         self.generator = torch.Generator().manual_seed(config.seed)

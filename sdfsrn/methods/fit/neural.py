@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdfsrn.config import FitConfig
-from sdfsrn.data.one_object import ObjectView, hull_of
+from sdfsrn.data.one_object import ObjectView
 from sdfsrn.device import fast_dtype
 from sdfsrn.geometry.bounds import points_in_ball
 from sdfsrn.methods.fit.loop import Fit
@@ -59,7 +59,7 @@ class NeuralFit(Fit):
             torch.manual_seed(config.seed)
             self.network = SineMlp(config.hidden_dim, config.octaves)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.hull = GridField(hull_of(views), HULL_GRID)
+        self.hull_grid = GridField(self.hull, HULL_GRID)
         self.optimizer = torch.optim.Adam(self.network.parameters(), fused=True)
 
     @property
@@ -99,14 +99,14 @@ class NeuralFit(Fit):
         drawn = []
         for _ in range(SHARES):
             anywhere = BALL * points_in_ball(1, count * 4, self.generator)
-            close = evaluate(self.hull, anywhere).abs() < 4 * self.hull.margin
+            close = evaluate(self.hull_grid, anywhere).abs() < 4 * self.hull_grid.margin
             beside = anywhere[close][:count][None]
             noise = NEAR * torch.randn(beside.shape, generator=self.generator)
             drawn.append(torch.cat([anywhere[:, :count], beside + noise], dim=1))
         return drawn
 
     def _hull_gradients(self, points: Tensor) -> tuple[Tensor, list[Tensor]]:
-        wanted = evaluate(self.hull, points) * self.hull.slope
+        wanted = evaluate(self.hull_grid, points) * self.hull_grid.slope
         found = self.network(points)
         # far from the surface only the side must be right, and that the surface is far
         short = torch.relu(HULL_CLAMP - found * wanted.sign())
@@ -122,7 +122,7 @@ class NeuralFit(Fit):
         values = self.network(leaf)
         (gradient,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
         eikonal = eikonal_loss(gradient)
-        least = evaluate(self.hull, points.detach()) * self.hull.slope - self.hull.error - self.pixel
+        least = (evaluate(self.hull_grid, points.detach()) - self.hull_grid.error) * self.hull_grid.slope - self.pixel
         bound = (torch.relu(least - values) * (least > 0)).mean()
         loss = silhouette + self.config.eikonal_weight * eikonal + BOUND_WEIGHT * bound
         gradients = torch.autograd.grad(loss, list(self.network.parameters()))

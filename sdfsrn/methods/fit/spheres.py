@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sdfsrn.config import FitConfig
-from sdfsrn.data.one_object import ObjectView, hull_of
+from sdfsrn.data.one_object import ObjectView
 from sdfsrn.fields.spheres import Spheres, coverage_entropy, largest_within
 from sdfsrn.methods.fit.loop import Fit
 from sdfsrn.methods.fit.pool import Rays
@@ -26,7 +26,7 @@ class SpheresFit(Fit):
     def __init__(self, views: list[ObjectView], config: FitConfig, start: Spheres | None = None) -> None:
         """They start as the largest balls within the visual hull, or as `start` says."""
         super().__init__(views, config)
-        self.spheres = start or largest_within(hull_of(views), config.n_spheres, flat=len(views) == 1)
+        self.spheres = start or largest_within(self.hull, config.n_spheres, flat=len(views) == 1)
         groups: list[dict[str, Any]] = [
             {"params": [self.spheres.centres], "lr_scale": 1.0},
             {"params": [self.spheres.log_radii], "lr_scale": RADIUS_RATE},
