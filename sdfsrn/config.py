@@ -209,7 +209,9 @@ class FitConfig:
     n_spheres: int = setting(128, "spheres, for that representation", low=1, high=512)
     octaves: int = setting(5, "sines of each coordinate: wavelengths 2, 1, 1/2 ... of the unit ball's radius", low=1, high=10)
     learning_rate: float = setting(3e-3, "of Adam, at its highest", low=1e-6, high=0.1)
-    eikonal_weight: float = setting(0.02, "weight of (|gradient| - 1)^2, Gropp et al. 2020", low=0.0, high=1e3)
+    eikonal_weight: float = setting(
+        0.002, "weight of (|gradient| - 1)^2 beside the surface, Gropp et al. 2020; ten times as much elsewhere", low=0.0, high=1e3
+    )
     hold_out: int = setting(5, "every so-many-th view is left out and measured; 0: none is", low=0, high=1_000)
     views: tuple[View, ...] = setting(ring(6, 20.0), f"new views to render, 0 to {MAX_VIEWS}; y is up, azimuth 0 looks from +z")
     size: int = setting(256, "pixels per side of the new views", low=32, high=1024)

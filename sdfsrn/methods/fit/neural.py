@@ -33,9 +33,10 @@ RENEWED = 10  # steps between grids
 GRID, HULL_GRID = 64, 128  # nodes along a side of the field's grid, and of the hull's
 COARSE, FINE, FINEST = 40, 6, 5  # samples of a ray: on the grid, beside the lowest of these, of the network beside that
 TRACED, WITHIN = 2e-3, 8  # scene units to which rays are traced, and samples between their two ends
+SPACE_WEIGHT = 10.0  # of the Eikonal term anywhere, times that beside the surface, where it rounds edges
 BALL = 0.97  # radius in which points are drawn
 NEAR = 0.02  # scene units that points lie beside the surface
-BOUND_WEIGHT = 0.5
+BOUND_WEIGHT = 0.5  # of how far the field is below the hull, which is a lower bound of the distance
 AVERAGED = 0.98  # of the averaged weights that each step leaves as they were
 SHARES = 2  # of a step's rays and points
 LOSSES = ("silhouette", "eikonal", "bound")
@@ -121,7 +122,8 @@ class NeuralFit(Fit):
         leaf = points.requires_grad_()
         values = self.network(leaf)
         (gradient,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
-        eikonal = eikonal_loss(gradient)
+        half = points.shape[1] - points.shape[1] // 2
+        eikonal = SPACE_WEIGHT * eikonal_loss(gradient[:, :half]) + eikonal_loss(gradient[:, half:])
         least = (evaluate(self.hull_grid, points.detach()) - self.hull_grid.error) * self.hull_grid.slope - self.pixel
         bound = (torch.relu(least - values) * (least > 0)).mean()
         loss = silhouette + self.config.eikonal_weight * eikonal + BOUND_WEIGHT * bound
