@@ -26,7 +26,7 @@ def fitted() -> NeuralFit:
 
 
 def test_three_balls_are_found_in_space(fitted: NeuralFit) -> None:
-    """IoU with the true balls, in closed form, at random points: six silhouettes of 96 x 72 pixels."""
+    """IoU with the true balls, in closed form, at random points: twelve silhouettes of 96 x 72 pixels."""
     points = 2 * torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0)) - 1
     points = points[points.norm(dim=-1) < 1][None]
     to_ball = np.linalg.inv(FOUND.to_sent)
@@ -37,7 +37,7 @@ def test_three_balls_are_found_in_space(fitted: NeuralFit) -> None:
     found = fitted.averaged(points)[0] < 0
     assert (found & truth).sum() / (found | truth).sum() > 0.85
     assert fitted.history[-1]["silhouette"] < 0.01
-    assert fitted.history[-1]["eikonal"] < 0.3
+    assert 0.75 < GridField(fitted.averaged).slope < 1.25, "nearly a distance beside the surface"
 
 
 def test_the_search_finds_the_lowest_place_of_a_ray(fitted: NeuralFit) -> None:
