@@ -375,6 +375,7 @@ class Reconstructor:
         """The training's camera, or one so many times as far."""
         return Camera.on_orbit(views, self.checkpoint.camera_distance * times, self.checkpoint.fovy_deg, size, self.device)
 
+    @undivided_operations()
     def mesh(self, sdf: Sdf, grid: GridField) -> Any:
         """The watertight surface, a trimesh.Trimesh in scene units. Raises ReconstructionFailed when it is empty."""
         try:
