@@ -49,6 +49,21 @@ def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
     assert _disagreement(picture, sdf, camera) < (1e-4 if "ball" in name else 4e-3)
 
 
+def test_views_shared_out_among_threads_are_the_same_pictures() -> None:
+    sdf, camera = FIELDS["decoder 0"], _camera(67, n_views=5)
+    grid, pictures = GridField(sdf), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            pictures.append(minimum_picture(sdf, grid, camera))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+    alone = torch.cat([minimum_picture(sdf, grid, Camera(c2w[None], camera.fovy_deg, camera.size)) for c2w in camera.c2w])
+    for picture in pictures:
+        torch.testing.assert_close(picture, alone, atol=1e-5, rtol=0)
+
+
 BOX = (0.5, 0.3, 0.2)
 EXACT = {
     "ball": ball(0.6),
