@@ -77,7 +77,7 @@ class SyntheticData:
 
 @dataclass(frozen=True)
 class SdfSrnConfig:
-    """Mini SDF-SRN: one CNN encoder, one shared SDF decoder, silhouettes of one view per shape. `{}` is the recipe."""
+    """Mini SDF-SRN: one CNN encoder, one shared SDF decoder, silhouettes of one view per shape or a few. `{}` is the recipe."""
 
     epochs: int = setting(300, "passes over all images", low=1, high=100_000)
     batch_size: int = setting(10, "images per optimiser step", low=1, high=1024)
@@ -145,8 +145,8 @@ def check_supervision(supervision: Supervision, objects: int, pictures: int) -> 
     """Raise ValueError if pairs are asked for where every object has a single picture."""
     if supervision == "pair" and objects == pictures:
         raise ValueError(
-            f"supervision is 'pair', which needs two pictures or more of an object, but each of the {objects} has one; "
-            "choose 'own', or give more views per object"
+            "supervision is 'pair', which needs two pictures or more of an object, but every object has one picture "
+            f"({objects} objects); choose 'own', or give more views per object"
         )
 
 

@@ -43,7 +43,7 @@ LEAST_LIKELY = -10.0  # logarithm, of an azimuth: what is smaller is as good as 
 ELEVATION_ERROR_DEG = 9.0  # of the encoder's word on it
 CERTAINTY = 40.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
 SAME_TURNED = 0.95  # IoU of a shape with itself after half a turn, from which on a view from behind is as good
-AS_WELL = 0.02  # IoU: two views that explain a mask about as well
+AS_WELL, UNSURE = 0.02, 2.0  # IoU, and nats of the encoder's word, by which two views explain a picture about as well
 SAME_SIZE = 0.002  # change of size that is not worth a field of its own
 KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
 MARGIN_PX = 0.25  # beside the outline, that a refinement asks for: it then runs between the pixels' centres
@@ -334,8 +334,9 @@ class Reconstructor:
         if float(iou(inside.reshape(1, -1), inside.flip(0, 2).reshape(1, -1))[0]) > SAME_TURNED:
             return False
         behind = [View((shape.view.azimuth_deg + 180 + turn) % 360, shape.view.elevation_deg) for turn in (-10, -5, 0, 5, 10)]
-        agreement = self._agreement(shape.grid, looked, [shape.view, *behind], FINER[-1][0])
-        return float(agreement[1:].max()) > float(agreement[0]) - AS_WELL
+        views = [shape.view, *behind]
+        overlap, word = self._overlap(shape.grid, looked, views, FINER[-1][0]), _log_likelihood(looked.seen, views)
+        return bool(((overlap > overlap[0] - AS_WELL) & (word > word[0] - UNSURE))[1:].any())
 
     def _search_elevations(self) -> list[float]:
         """At most 20 degrees apart, the outer ones 5 inside the range: the finer searches go 14 further."""
@@ -345,11 +346,15 @@ class Reconstructor:
         return [float(elevation) for elevation in np.linspace(low + inset, high - inset, count)]
 
     def _agreement(self, grid: GridField, looked: Looked, views: list[View], size: int) -> Float[Tensor, " views"]:
-        """How well views agree with a picture: IoU of soft silhouettes, `size` pixels per side, and the encoder's word."""
+        """How well views agree with a picture: the silhouettes' overlap, and the encoder's word."""
+        return self._overlap(grid, looked, views, size) + _log_likelihood(looked.seen, views).to(self.device) / CERTAINTY
+
+    def _overlap(self, grid: GridField, looked: Looked, views: list[View], size: int) -> Float[Tensor, " views"]:
+        """IoU of the mask and soft silhouettes, `size` pixels per side."""
         soft = self._soft_silhouettes(grid, views, size)
         wanted = aligned(looked.target, soft)
-        agreement = torch.minimum(soft, wanted).sum((1, 2)) / torch.maximum(soft, wanted).sum((1, 2)).clamp(min=1e-6)
-        return agreement if looked.seen is None else agreement + _log_likelihood(looked.seen, views) / CERTAINTY
+        overlap: Tensor = torch.minimum(soft, wanted).sum((1, 2)) / torch.maximum(soft, wanted).sum((1, 2)).clamp(min=1e-6)
+        return overlap
 
     def input_iou(self, sdf: Sdf, grid: GridField, target: Float[Tensor, "size size"], view: View) -> float:
         """IoU of the rendered and the given mask at the picture's view, of one centre and radius."""
@@ -441,8 +446,13 @@ def _scaled(sdf: Sdf, scale: float) -> Sdf:
     return larger
 
 
-def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:
-    """Of views by what the encoder saw: the azimuths' logarithms between those that it tells apart by their Fourier series."""
+def _log_likelihood(seen: Seen | None, views: list[View]) -> Float[Tensor, " views"]:
+    """Of views by what the encoder saw: the azimuths' logarithms between those that it tells apart by their Fourier series.
+
+    All alike for a model without a view head.
+    """
+    if seen is None:
+        return torch.zeros(len(views))
     known = torch.log_softmax(seen.azimuth_logits[0], dim=0).clamp(min=LEAST_LIKELY)
     series = torch.fft.rfft(known, norm="forward")
     waves = torch.arange(len(series), device=known.device)

@@ -12,7 +12,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -32,7 +32,11 @@ def free_threads() -> int:
 
 @contextmanager
 def undivided_operations() -> Iterator[None]:
-    """While it lasts, each of torch's operations in this thread has one thread; `share_out` still has all that are free."""
+    """While it lasts, each of torch's operations in this thread has one thread; `share_out` still has all that are free.
+
+    Threads that start meanwhile have one too, as torch keeps the count of new threads for the whole process: so one thread of
+    a process computes, and others wait, read or write.
+    """
     before, threads = getattr(_own, "free", None), torch.get_num_threads()
     _own.free = free_threads()
     torch.set_num_threads(1)
@@ -52,7 +56,10 @@ def share_out(work: Callable[[Part], Found], parts: Sequence[Part]) -> list[Foun
     threads = free_threads()
     if min(threads, len(parts)) < 2:
         return [work(part) for part in parts]
-    return list(_single_threads(threads, os.getpid()).map(work, parts))
+    pool = _single_threads(threads, os.getpid())
+    futures = [pool.submit(work, part) for part in parts]
+    wait(futures)  # also after an error: nothing goes on behind the caller's back
+    return [future.result() for future in futures]
 
 
 @functools.lru_cache(maxsize=1)  # an earlier pool ends its threads when it is dropped
@@ -61,8 +68,9 @@ def _single_threads(count: int, pid: int) -> ThreadPoolExecutor:  # noqa: ARG001
     own, started = torch.get_num_threads(), threading.Barrier(count)
 
     def alone() -> None:
-        torch.set_num_threads(1)  # for this thread, and for those that start later
-        torch.get_num_threads()  # a thread takes over its count at the first such call: now, not after the others' is set back
+        torch.get_num_threads()  # at its first such call a thread takes over the process's count, whatever was set for it
+        torch.set_num_threads(1)
+        _own.free = 1
         started.wait()
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="alone", initializer=alone)

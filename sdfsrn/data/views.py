@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,9 +52,10 @@ class TrainingViews:
         tiles = [torch.nn.functional.grid_sample(tile[None].float(), places, align_corners=False)[0] for tile in self.tiles]
         return dataclasses.replace(self, tiles=torch.stack(tiles).round().to(torch.uint8))
 
-    def digest(self) -> str:
-        """SHA-256 of everything that training sees."""
-        digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}".encode())
+    def digest(self, first: Sequence[int]) -> str:
+        """SHA-256 of everything that training sees; `first` are the first pictures of the objects."""
+        grouped = "" if len(first) == len(self) else f" {list(first)}"
+        digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}{grouped}".encode())
         for part in (self.tiles, self.masks, self.c2w):
             for some in part.split(64):
                 digest.update(some.contiguous().numpy().data)
@@ -61,8 +63,8 @@ class TrainingViews:
 
     def mask_radii(self) -> Float[Tensor, " n"]:
         """Of each mask, as a share of the picture's side (`sdfsrn.images.mask_circles`)."""
-        _, _, radii = mask_circles(self.masks.numpy())
-        return torch.from_numpy(radii / self.size).float()
+        radii = [torch.from_numpy(mask_circles(some.numpy())[2]) for some in self.masks.split(4_096)]
+        return (torch.cat(radii) / self.size).float()
 
     def mean_mask_radius(self) -> float:
         """The mean of `mask_radii`; empty masks do not count."""
@@ -96,12 +98,16 @@ def outline_bands(masks: Bool[Tensor, "n size size"], width: int) -> Bool[Tensor
     return bands
 
 
-def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int64[Tensor, " n"]]:
-    """All pixels from the middle outwards, and how many of them, for each picture, look at the unit sphere."""
+def pixels_outwards(fovy_deg: float, size: int) -> tuple[Int64[Tensor, " pixels"], Float[Tensor, " pixels"]]:
+    """All pixels of a picture from the middle outwards, and for each minus the cosine of its angle with the axis."""
     straight = torch.eye(4)[None]
     straight[0, 2, 3] = 1.0  # any camera that looks at the origin: pixels at one distance from the axis are at one angle
-    _, rays_d = pixel_rays(straight, views.fovy_deg, views.size)
+    _, rays_d = pixel_rays(straight, fovy_deg, size)
     cosines, order = rays_d[0, :, 2].sort(stable=True)  # the camera looks along -z
-    distances = torch.linalg.vector_norm(views.c2w[:, :3, 3], dim=-1)
+    return order, cosines
+
+
+def pixels_reaching(cosines: Float[Tensor, " pixels"], distances: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """How many pixels, of those of `pixels_outwards`, look at the unit sphere from so far away."""
     widest = (1 - distances.clamp(min=1).square().reciprocal()).sqrt()  # a camera within the sphere sees it everywhere
-    return order, torch.searchsorted(cosines, -widest)
+    return torch.searchsorted(cosines, -widest)

@@ -66,12 +66,15 @@ class Camera:
 
 
 def share_views(work: Callable[[Camera], Tensor], camera: Camera) -> Tensor:
-    """`work(camera)` of all views; on a CPU each thread takes its share of the views from beginning to end."""
-    if camera.c2w.device.type != "cpu":
+    """`work(camera)` of all views; on a CPU each thread takes its share of the views from beginning to end.
+
+    Where there are fewer views than threads, `work` has to share out what it can.
+    """
+    threads = free_threads()
+    if camera.c2w.device.type != "cpu" or len(camera.c2w) < threads:
         return work(camera)
     with undivided_operations():
-        shares = [replace(camera, c2w=poses) for poses in camera.c2w.chunk(free_threads())]
-        return torch.cat(share_out(work, shares))
+        return torch.cat(share_out(work, [replace(camera, c2w=poses) for poses in camera.c2w.tensor_split(threads)]))
 
 
 def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
@@ -79,8 +82,6 @@ def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, 
 
     At the outline it is exact to SHARPNESS. Distances are the field divided by the grid's `slope`.
     """
-    if len(camera.c2w) == 1:  # its rays are shared out in each evaluation of the field
-        return _minimum_picture(sdf, grid, camera)
     return share_views(functools.partial(_minimum_picture, sdf, grid), camera)
 
 

@@ -1,6 +1,7 @@
 """Finished pictures against plain evaluation of every pixel, against closed forms and against trimesh's ray casts."""
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,20 @@ def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
 
 
 def test_views_shared_out_among_threads_are_the_same_pictures() -> None:
-    sdf, camera = FIELDS["decoder 0"], _camera(67, n_views=5)
+    field, camera = FIELDS["decoder 0"], _camera(67, n_views=5)
+    asking: set[int] = set()
+
+    def sdf(points: Tensor) -> Tensor:
+        asking.add(threading.get_ident())
+        return field(points)
+
     grid, pictures = GridField(sdf), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
+            asking.clear()
             pictures.append(minimum_picture(sdf, grid, camera))
-            assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == threads and len(asking) == threads
     finally:
         torch.set_num_threads(1)
     alone = torch.cat([minimum_picture(sdf, grid, Camera(c2w[None], camera.fovy_deg, camera.size)) for c2w in camera.c2w])
