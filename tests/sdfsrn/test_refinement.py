@@ -89,8 +89,7 @@ def test_views_are_turned_back(served: Reconstructor) -> None:
             _, view = refinement.run(looked.latent, wrong, 30, (-10, 40), METRIC)
             away = abs((view.azimuth_deg - true.azimuth_deg + 180) % 360 - 180), abs(view.elevation_deg - true.elevation_deg)
             left.append(math.hypot(*away) / math.hypot(azimuth, elevation))
-    assert sum(share < 1 for share in left) >= 15, left
-    assert sum(left) / len(left) < 0.7, left
+    assert sorted(left)[len(left) // 2] < 0.6 and sum(left) / len(left) < 0.7, left
 
 
 @pytest.mark.slow
