@@ -29,6 +29,14 @@ SMALL_TRAINING = {
 }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What stays together where pytest-xdist runs several tests at a time: those of a file, and those of the one service."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            shares_service = "stack" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("stack" if shares_service else str(item.path.relative_to(ROOT))))
+
+
 @dataclass
 class Stack:
     """One running service: its process, its address, and a client of it."""
