@@ -73,10 +73,12 @@ def test_derivatives_are_those_of_finite_differences(
 def test_views_are_turned_back(served: Reconstructor) -> None:
     """Of several boxes on average: the latent may explain a mask from a wrong view too, and then the view stays."""
     data, checkpoint = SyntheticData(n_shapes=6, seed=77, families=("box",)), served.checkpoint
-    camera, left = (checkpoint.camera_distance, checkpoint.fovy_deg), []
+    left = []
     for picture, true in zip(pictures_of(data), views_of(data), strict=True):
         looked = served.look(picture)
-        refinement = Refinement(served.model, looked.target > 0.5, *camera, 0.25, torch.Generator().manual_seed(0))
+        refinement = Refinement(
+            served.model, looked.target > 0.5, checkpoint.camera_distance, checkpoint.fovy_deg, 0.25, torch.Generator().manual_seed(0)
+        )
         for azimuth, elevation in ((12, 0), (-12, 0), (0, 8)):
             wrong = View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation)
             _, view = refinement.run(looked.latent, wrong, 30, (-10, 40), METRIC)
