@@ -141,6 +141,15 @@ class SdfSrnConfig:
             )
 
 
+def check_supervision(supervision: Supervision, objects: int, pictures: int) -> None:
+    """Raise ValueError if pairs are asked for where every object has a single picture."""
+    if supervision == "pair" and objects == pictures:
+        raise ValueError(
+            f"supervision is 'pair', which needs two pictures or more of an object, but each of the {objects} has one; "
+            "choose 'own', or give more views per object"
+        )
+
+
 # Settings that came later, with the values that leave a training as it was before them: older checkpoints do not say them.
 LATER: dict[str, Any] = {"supervision": "own", "thickness_weight": 0.0, "jitter": 0.0, "view_weight": 0.0}
 

@@ -20,9 +20,9 @@ from sdfsrn.config import ReconstructionConfig, View, ring
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.familiarity import UNFAMILIAR, Familiarity
-from sdfsrn.geometry.cameras import intrinsics
+from sdfsrn.geometry.cameras import ball_radius, intrinsics
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, grid_points, save_mesh
-from sdfsrn.images import Picture, PictureWarning, crop_shares, mask_crop, tile_of
+from sdfsrn.images import Picture, PictureWarning, crop_shares, mask_circles, mask_crop, tile_of
 from sdfsrn.networks.encoder import IMAGE_SIZE, encoder_images
 from sdfsrn.networks.model import Seen
 from sdfsrn.refinement import Refinement
@@ -227,9 +227,10 @@ class Reconstructor:
         _, _, radius = _circles(self._soft_silhouettes(grid, [view], IMAGE_SIZE))
         if not radius:
             return 1.0  # nothing is seen from there
-        to_angle = 2 * math.tan(math.radians(self.checkpoint.fovy_deg) / 2)
-        wanted, found = (math.sin(math.atan(to_angle * share)) for share in (self.checkpoint.mask_radius, float(radius)))
-        return wanted / found
+        wanted, found = (
+            ball_radius(torch.as_tensor(share), self.checkpoint.fovy_deg) for share in (self.checkpoint.mask_radius, radius[0])
+        )
+        return float(wanted / found)
 
     def familiarity(self, looked: Looked, shape: Shape) -> float | None:
         """The share of pictures of the training's kind that the model knows no better; None if the checkpoint cannot say."""
@@ -358,9 +359,7 @@ class Reconstructor:
         rendered = self._silhouette(shape.sdf, shape.grid, shape.view, len(target), shape.scale)
         return aligned(target, rendered[None].float())[0] > 0.5
 
-    def _silhouette(
-        self, sdf: Sdf, grid: GridField, view: View, size: int, times: float = 1.0
-    ) -> Bool[Tensor, "size size"]:
+    def _silhouette(self, sdf: Sdf, grid: GridField, view: View, size: int, times: float = 1.0) -> Bool[Tensor, "size size"]:
         return minimum_picture(sdf, grid, self._camera([view], size, times))[0] < 0
 
     def _soft_silhouettes(self, grid: GridField, views: list[View], size: int) -> Float[Tensor, "views size size"]:
@@ -452,10 +451,8 @@ def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:
     return likely
 
 
-def aligned(
-    target: Float[Tensor, "size size"], silhouettes: Float[Tensor, "n side side"]
-) -> Float[Tensor, "n side side"]:
-    """The target moved and scaled to the centre and the radius (`sdfsrn.images.mask_circle`) of each silhouette.
+def aligned(target: Float[Tensor, "size size"], silhouettes: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
+    """The target moved and scaled to the centre and the radius (`sdfsrn.images.mask_circles`) of each silhouette.
 
     Where a picture's object stood and how large it was is unknown; a silhouette's centre is not where its camera looks.
     """
@@ -474,13 +471,9 @@ def aligned(
 
 
 def _circles(masks: Float[Tensor, "n side side"]) -> tuple[Tensor, Tensor, Tensor]:
-    """`sdfsrn.images.mask_circle` of soft masks, in shares of their side."""
-    place = (torch.arange(masks.shape[-1], device=masks.device) + 0.5) / masks.shape[-1]
-    weight = masks.sum((1, 2)).clamp(min=1e-6)
-    across, down = masks.sum(1) / weight[:, None], masks.sum(2) / weight[:, None]
-    x, y = across @ place, down @ place
-    square = across @ place.square() + down @ place.square() - x.square() - y.square()
-    return x, y, (2 * square.clamp(min=0)).sqrt()
+    """`sdfsrn.images.mask_circles` in shares of their side."""
+    x, y, radius = (torch.from_numpy(each / masks.shape[-1]).to(masks) for each in mask_circles(masks.cpu().numpy()))
+    return x, y, radius
 
 
 def antialiased(minima: Tensor, camera: Camera) -> np.ndarray:

@@ -104,7 +104,9 @@ def _read(path: Path) -> Dataset:
     tensors["masks"] = tensors["masks"].bool()
     if "images" in tensors:  # of a service before tiles were kept
         tensors["tiles"] = _tiles(tensors.pop("images"), tensors["masks"])
-    views = TrainingViews(**tensors, scale=torch.ones(len(tensors["masks"])), camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"])
+    views = TrainingViews(
+        **tensors, scale=torch.ones(len(tensors["masks"])), camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"]
+    )
     subjects: list[str] = facts["subjects"]
     first = tuple(i for i, subject in enumerate(subjects) if i == 0 or subject != subjects[i - 1])
     description = {"type": "uploaded", "objects": len(first), "pictures": len(views)}

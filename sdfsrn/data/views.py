@@ -2,17 +2,15 @@
 
 import dataclasses
 import hashlib
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from sdfsrn.geometry.cameras import pixel_rays
-from sdfsrn.images import TILE_RADIUS
+from sdfsrn.geometry.cameras import ball_radius, pixel_rays
+from sdfsrn.images import TILE_RADIUS, mask_circles
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,9 @@ class TrainingViews:
         return "sha-256:" + digest.hexdigest()
 
     def mask_radii(self) -> Float[Tensor, " n"]:
-        """Of each mask: sqrt(2) x RMS distance of its pixels from their centre, as a share of the picture's side.
-
-        For a disc this is its radius; of an empty mask 0.
-        """
-        axis = (np.arange(self.size) + 0.5) / self.size
-        columns, rows = np.empty((2, len(self), self.size))
-        for i, mask in enumerate(self.masks.numpy()):
-            columns[i], rows[i] = mask.sum(axis=0), mask.sum(axis=1)
-        count = np.maximum(columns.sum(axis=1), 1)
-        square = (columns + rows) @ np.square(axis) / count
-        spread = square - np.square(columns @ axis / count) - np.square(rows @ axis / count)
-        return torch.from_numpy(np.sqrt(2 * spread.clip(min=0))).float()
+        """Of each mask, as a share of the picture's side (`sdfsrn.images.mask_circles`)."""
+        _, _, radii = mask_circles(self.masks.numpy())
+        return torch.from_numpy(radii / self.size).float()
 
     def mean_mask_radius(self) -> float:
         """The mean of `mask_radii`; empty masks do not count."""
@@ -84,12 +73,11 @@ class TrainingViews:
         """By how much each picture's world must grow for its mask to have `mask_radius` from `camera_distance`.
 
         The size of an object cannot be known from its picture: from twice as far, an object of twice the size looks the same.
-        A ball of radius r at distance d is seen under the angle asin(r / d); other shapes are off by a few hundredths at most.
+        Other shapes than balls are off by a few hundredths at most.
         """
-        to_angle = 2 * math.tan(math.radians(self.fovy_deg) / 2)
         radii = self.mask_radii()
-        wanted = math.sin(math.atan(mask_radius * to_angle)) * self.camera_distance
-        found = torch.sin(torch.atan(radii * to_angle)) * torch.linalg.vector_norm(self.c2w[:, :3, 3], dim=-1)
+        wanted = ball_radius(torch.tensor(mask_radius), self.fovy_deg) * self.camera_distance
+        found = ball_radius(radii, self.fovy_deg) * torch.linalg.vector_norm(self.c2w[:, :3, 3], dim=-1)
         return torch.where(radii > 0, wanted / found, 1.0)
 
     def scaled(self, scales: Float[Tensor, " n"]) -> "TrainingViews":

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData
+from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData, check_supervision
 from sdfsrn.data.dataset import Dataset, open_dataset
 from sdfsrn.data.views import outline_bands, pixels_outwards
 from sdfsrn.device import fast_dtype, pick_device
@@ -171,6 +171,7 @@ class Run:
     """The state of one training: networks, optimiser, history. Randomness is derived from seed and step, so none is state."""
 
     def __init__(self, config: SdfSrnConfig, dataset: Dataset, device: torch.device) -> None:
+        check_supervision(config.supervision, len(dataset), len(dataset.views))
         self.config, self.dataset, self.device = config, dataset, device
         self.views = views = dataset.views
         with torch.random.fork_rng(devices=[]):

@@ -77,7 +77,12 @@ def test_views_are_turned_back(served: Reconstructor) -> None:
     for picture, true in zip(pictures_of(data), views_of(data), strict=True):
         looked = served.look(picture)
         refinement = Refinement(
-            served.model, looked.target > 0.5, checkpoint.camera_distance, checkpoint.fovy_deg, 0.25, torch.Generator().manual_seed(0)
+            served.model,
+            looked.target > 0.5,
+            checkpoint.camera_distance,
+            checkpoint.fovy_deg,
+            0.25,
+            torch.Generator().manual_seed(0),
         )
         for azimuth, elevation in ((12, 0), (-12, 0), (0, 8)):
             wrong = View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation)

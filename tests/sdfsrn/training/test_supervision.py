@@ -24,8 +24,16 @@ def test_other_pictures_are_of_the_same_object() -> None:
 
 
 def test_an_object_of_one_picture_is_taught_by_it_alone() -> None:
-    run = Run(PAIR, synthetic_dataset(dataclasses.replace(DATA, views_per_shape=1)), torch.device("cpu"))
-    assert run._others(torch.arange(12), torch.Generator()).tolist() == list(range(12))
+    dataset = synthetic_dataset(DATA)
+    kept = torch.tensor([0, *range(3, 36)])  # of the first object one picture is left
+    few = dataclasses.replace(dataset, views=dataset.views[kept], first=(0, *range(1, 34, 3)))
+    drawn = Run(PAIR, few, torch.device("cpu"))._others(torch.arange(34), torch.Generator())
+    assert int(drawn[0]) == 0 and bool((drawn[1:] != torch.arange(1, 34)).all())
+
+
+def test_pairs_need_two_pictures_of_some_object() -> None:
+    with pytest.raises(ValueError, match=r"supervision is 'pair', .* each of the 12 has one; choose 'own'"):
+        Run(PAIR, synthetic_dataset(dataclasses.replace(DATA, views_per_shape=1)), torch.device("cpu"))
 
 
 def test_rays_of_a_pair_see_one_solid() -> None:
