@@ -30,11 +30,16 @@ SMALL_TRAINING = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What stays together where pytest-xdist runs several tests at a time: those of a file, and those of the one service."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            shares_service = "stack" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("stack" if shares_service else str(item.path.relative_to(ROOT))))
+    """What stays together where pytest-xdist runs several tests at a time: those of a file, and those of the one service.
+
+    What takes longest begins first, so that no process ends long before another: the service's tests, then files with slow ones.
+    """
+    if getattr(config.option, "loadgroup", False):
+        groups = {item: "stack" if "stack" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0] for item in items}
+        slow = {group for item, group in groups.items() if item.get_closest_marker("slow")}
+        for item, group in groups.items():
+            item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=lambda item: (groups[item] != "stack", groups[item] not in slow))
 
 
 @dataclass
@@ -166,6 +171,13 @@ def stop_stack(stack: Stack) -> None:
     stack.process.wait(30)
     _, left = psutil.wait_procs(family, timeout=5)
     assert not left, left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The tests' tensors are small, and other tests run beside them: threads would only wait for one another."""
+    if "torch" in sys.modules:  # by the tests that need it, all of which have been collected
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
