@@ -29,6 +29,7 @@ SMALL_TRAINING = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What stays together where pytest-xdist runs several tests at a time: those of a file, and those of the one service.
 

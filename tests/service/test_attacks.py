@@ -53,7 +53,11 @@ def _reconstruct(client: httpx.Client, image: bytes, **fields: str) -> httpx.Res
 
 @pytest.mark.parametrize(
     ("kind", "side", "options"),
-    [("PNG", 16_000, {}), ("WEBP", 8_000, {"lossless": True, "method": 0}), ("WEBP", 16_000, {"lossless": True, "method": 0})],
+    [
+        ("PNG", 16_000, {}),
+        ("WEBP", 8_000, {"lossless": True, "method": 0}),
+        pytest.param("WEBP", 16_000, {"lossless": True, "method": 0}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_picture_of_a_few_bytes_and_very_many_pixels(client: httpx.Client, kind: str, side: int, options: dict[str, Any]) -> None:
     """Refused by its header, or, where a decoder takes memory before it tells the size, by the limit of its process."""
