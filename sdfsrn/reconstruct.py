@@ -29,7 +29,8 @@ from sdfsrn.refinement import Refinement
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import CHUNK, evaluate, soft_silhouette
-from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_picture
+from sdfsrn.rendering.views import Camera, Surface, minimum_picture, share_views, surface_picture
+from sdfsrn.threads import undivided_operations
 
 MESH_RESOLUTION = 128
 SOFTEST = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
@@ -113,6 +114,7 @@ class Reconstructor:
         """Read a checkpoint. Raises ValueError for a file that is none."""
         return cls(Checkpoint.load(checkpoint), pick_device(device))
 
+    @undivided_operations()
     def run(
         self,
         picture: Picture,
@@ -282,6 +284,7 @@ class Reconstructor:
         refined = max(found, key=lambda each: each.input_iou)
         return refined if 1 - refined.input_iou < MENDED * (1 - shape.input_iou) else shape
 
+    @undivided_operations()
     def _field(self, latent: Tensor, scale: float = 1.0) -> tuple[Sdf, GridField]:
         sdf = _scaled(self.model.sdf(latent), scale)
         # the grid only says where to look: low precision will do
@@ -365,13 +368,14 @@ class Reconstructor:
     def _soft_silhouettes(self, grid: GridField, views: list[View], size: int) -> Float[Tensor, "views size size"]:
         """Of the grid; soft over half a pixel, so that views between pixels can be told apart."""
         camera = self._camera(views, size)
-        _, minima, _ = grid.ray_minimum(*camera.rays(), SEARCH_SAMPLES)
+        minima = share_views(lambda share: grid.ray_minimum(*share.rays(), SEARCH_SAMPLES)[1][0], camera)
         return soft_silhouette(minima.view(len(views), size, size), camera.pixel_width() / 4)
 
     def _camera(self, views: list[View], size: int, times: float = 1.0) -> Camera:
         """The training's camera, or one so many times as far."""
         return Camera.on_orbit(views, self.checkpoint.camera_distance * times, self.checkpoint.fovy_deg, size, self.device)
 
+    @undivided_operations()
     def mesh(self, sdf: Sdf, grid: GridField) -> Any:
         """The watertight surface, a trimesh.Trimesh in scene units. Raises ReconstructionFailed when it is empty."""
         try:

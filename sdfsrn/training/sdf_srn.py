@@ -222,8 +222,8 @@ class Run:
         once. The shares depend on the batch alone, every operation has one thread, and the shares' gradients are added in
         order: so a step is the same to the bit whatever the number of threads.
         """
-        with undivided_operations() as threads:
-            losses = self._train_step(batch, self.step, threads)
+        with undivided_operations():
+            losses = self._train_step(batch, self.step)
             self._average()
         self.step += 1
         return losses.cpu()
@@ -237,10 +237,10 @@ class Run:
         share = 1 - min(AVERAGED, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), share)
 
-    def _train_step(self, batch: Tensor, step: int, threads: int) -> Tensor:
+    def _train_step(self, batch: Tensor, step: int) -> Tensor:
         drawn = self._draw(batch, self._generator(step, 1))
         shares = drawn.shares(SHARES) if self.device.type == "cpu" else [drawn]
-        found = share_out(lambda share: self._gradients(share, len(share.images) / len(batch)), shares, threads)
+        found = share_out(lambda share: self._gradients(share, len(share.images) / len(batch)), shares)
         losses, gradients = found[0]
         for more_losses, more in found[1:]:
             losses = losses + more_losses

@@ -83,8 +83,9 @@ def _check(wanted: TrainingRequest) -> None:
 
 
 def _check_supervision(wanted: TrainingRequest, objects: int, pictures: int) -> None:
+    config: Any = wanted.config  # made from the library's settings, unknown to the type checker
     try:
-        check_supervision(wanted.config.supervision, objects, pictures)
+        check_supervision(config.supervision, objects, pictures)
     except ValueError as error:
         raise Problem(422, str(error), field="config.supervision") from None
 

@@ -70,7 +70,7 @@ class PlainRun(AdamRun):
     def _images(self, batch: Tensor, generator: torch.Generator | None) -> Tensor:  # noqa: ARG002
         return encoder_images(self.views.tiles[batch].to(self.device))  # without jitter, which is slower to learn from
 
-    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def _pixels(self, batch: Tensor, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return self.outwards[: int(self.reaching[batch].max())].sort().values.repeat(len(batch), 1)
 
     def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -89,9 +89,8 @@ class PlainRun(AdamRun):
 class EqualRaysRun(PlainRun):
     """The plain recipe on as many random rays as the recipe takes, each of which meets the unit sphere."""
 
-    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        n_rays = self.config.n_rays
-        chosen = [torch.randperm(count, generator=generator)[:n_rays] for count in self.reaching[batch].tolist()]
+    def _pixels(self, batch: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        chosen = [torch.randperm(reached, generator=generator)[:count] for reached in self.reaching[batch].tolist()]
         return self.outwards[torch.stack(chosen)]
 
     def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:

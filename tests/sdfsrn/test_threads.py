@@ -28,15 +28,16 @@ def test_parts_are_worked_on_at_once_by_undivided_operations_and_found_in_order(
         together.wait()
         return part, torch.get_num_threads()
 
-    with undivided_operations() as threads:
-        assert share_out(work, range(3), threads) == [(0, 1), (1, 1), (2, 1)]
+    with undivided_operations():
+        assert torch.get_num_threads() == 1
+        assert share_out(work, range(3)) == [(0, 1), (1, 1), (2, 1)]
     assert torch.get_num_threads() == 3
 
 
 @pytest.mark.usefixtures("three_threads")
 def test_an_error_in_a_part_is_raised_and_the_threads_come_back() -> None:
-    with pytest.raises(ZeroDivisionError), undivided_operations() as threads:
-        share_out(lambda part: 1 / part, [1, 0, 2], threads)
+    with pytest.raises(ZeroDivisionError), undivided_operations():
+        share_out(lambda part: 1 / part, [1, 0, 2])
     assert torch.get_num_threads() == 3
 
 
