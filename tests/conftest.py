@@ -29,18 +29,11 @@ SMALL_TRAINING = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What stays together where pytest-xdist runs several tests at a time: those of a file, and those of the one service.
-
-    What takes longest begins first, so that no process ends long before another: the service's tests, then files with slow ones.
-    """
-    if getattr(config.option, "loadgroup", False):
-        groups = {item: "stack" if "stack" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0] for item in items}
-        slow = {group for item, group in groups.items() if item.get_closest_marker("slow")}
-        for item, group in groups.items():
-            item.add_marker(pytest.mark.xdist_group(group))
-        items.sort(key=lambda item: (groups[item] != "stack", groups[item] not in slow))
+    """Where several processes share the files out among them (pytest-xdist), those with slow tests begin: none is left for the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @dataclass
