@@ -30,7 +30,7 @@ SMALL_TRAINING = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the files out among them (pytest-xdist), those with slow tests begin: none is left for the end."""
+    """Where several processes share the files out among them (pytest-xdist), those with slow tests come first."""
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
