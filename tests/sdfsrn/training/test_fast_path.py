@@ -59,7 +59,8 @@ def test_a_fit_searched_with_less_is_nearly_the_exact_one(model: Model) -> None:
     searches = (None, lambda latents: model.search_sdf(latents, torch.bfloat16), on_grids(model))
     exact, low, gridded = (training_fit(model, views, encode(model, views), 0.01, search) for search in searches)
     assert low == pytest.approx(exact, rel=0.04)
-    assert gridded == pytest.approx(exact, rel=0.05)
+    assert (gridded[0], gridded[2]) == pytest.approx((exact[0], exact[2]), rel=0.05)
+    assert abs(gridded[1] - exact[1]) < SERVED_TOLERANCE, "wrong pixels, of all pixels: a better model has fewer of them"
     assert len({exact, low, gridded}) == 3, "each was asked for"
 
 
