@@ -30,13 +30,13 @@ demo: $(VENV)/.installed
 up: $(VENV)/.installed
 	@$(BIN)/python -m service
 
-# The tests that take seconds each; under five minutes on two cores.
+# The tests that take seconds each; under five minutes on two cores. Two processes share the files out among them.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # With the tests marked slow; what CI runs.
 test-all: $(VENV)/.installed
-	$(BIN)/python -m pytest -m 'not long'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not long'
 
 # The tests that take minutes each: trainings of full length, and requests by the hundred against all that the API describes.
 long-test: $(VENV)/.installed

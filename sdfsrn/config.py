@@ -79,7 +79,7 @@ class SyntheticData:
 
 @dataclass(frozen=True)
 class SdfSrnConfig:
-    """Mini SDF-SRN: one CNN encoder, one shared SDF decoder, silhouettes of one view per shape. `{}` is the recipe."""
+    """Mini SDF-SRN: one CNN encoder, one shared SDF decoder, silhouettes of one view per shape or a few. `{}` is the recipe."""
 
     epochs: int = setting(300, "passes over all images", low=1, high=100_000)
     batch_size: int = setting(10, "images per optimiser step", low=1, high=1024)
@@ -141,6 +141,15 @@ class SdfSrnConfig:
                 f"n_rays x n_samples x batch_size must be at most {MAX_STEP_SAMPLES} samples per step, "
                 f"got {self.n_rays} x {self.n_samples} x {self.batch_size}"
             )
+
+
+def check_supervision(supervision: Supervision, objects: int, pictures: int) -> None:
+    """Raise ValueError if pairs are asked for where every object has a single picture."""
+    if supervision == "pair" and objects == pictures:
+        raise ValueError(
+            "supervision is 'pair', which needs two pictures or more of an object, but every object has one picture "
+            f"({objects} objects); choose 'own', or give more views per object"
+        )
 
 
 # Settings that came later, with the values that leave a training as it was before them: older checkpoints do not say them.

@@ -20,16 +20,17 @@ from sdfsrn.config import ReconstructionConfig, View, ring
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.metrics import iou
 from sdfsrn.familiarity import UNFAMILIAR, Familiarity
-from sdfsrn.geometry.cameras import intrinsics
+from sdfsrn.geometry.cameras import ball_radius, intrinsics
 from sdfsrn.geometry.meshes import BOUND, EmptySurface, extract_mesh, grid_points, save_mesh
-from sdfsrn.images import Picture, PictureWarning, crop_shares, mask_crop, tile_of
+from sdfsrn.images import Picture, PictureWarning, crop_shares, mask_circles, mask_crop, tile_of
 from sdfsrn.networks.encoder import IMAGE_SIZE, encoder_images
 from sdfsrn.networks.model import Seen
 from sdfsrn.refinement import Refinement
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import CHUNK, evaluate, soft_silhouette
-from sdfsrn.rendering.views import Camera, Surface, minimum_picture, surface_picture
+from sdfsrn.rendering.views import Camera, Surface, minimum_picture, share_views, surface_picture
+from sdfsrn.threads import undivided_operations
 
 MESH_RESOLUTION = 128
 SOFTEST = 0.02  # scene units at most, so that the inside is 255 and the background 0 however large a pixel is
@@ -39,10 +40,10 @@ SEARCH_SAMPLES = 16  # per diameter, of the pictures that the view is searched w
 COARSE_SIZE, COARSE_STEP_DEG = 16, 15.0  # pixels per side of the search's first pictures, and how far apart their views are
 FINER = ((16, 8.0), (32, 4.0), (32, 2.0), (32, 1.0))  # of the later ones
 LEAST_LIKELY = -10.0  # logarithm, of an azimuth: what is smaller is as good as excluded
-ELEVATION_ERROR_DEG = 6.0  # of the encoder's word on it
-CERTAINTY = 100.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
+ELEVATION_ERROR_DEG = 9.0  # of the encoder's word on it
+CERTAINTY = 40.0  # how many nats of the encoder's own word on the view a whole of IoU is worth
 SAME_TURNED = 0.95  # IoU of a shape with itself after half a turn, from which on a view from behind is as good
-AS_WELL = 0.02  # IoU: two views that explain a mask about as well
+AS_WELL, UNSURE = 0.02, 2.0  # IoU, and nats of the encoder's word, by which two views explain a picture about as well
 SAME_SIZE = 0.002  # change of size that is not worth a field of its own
 KEPT = 3  # of the first ones: where two silhouettes are nearly alike, only finer ones tell them apart
 MARGIN_PX = 0.25  # beside the outline, that a refinement asks for: it then runs between the pixels' centres
@@ -113,6 +114,7 @@ class Reconstructor:
         """Read a checkpoint. Raises ValueError for a file that is none."""
         return cls(Checkpoint.load(checkpoint), pick_device(device))
 
+    @undivided_operations()
     def run(
         self,
         picture: Picture,
@@ -227,9 +229,10 @@ class Reconstructor:
         _, _, radius = _circles(self._soft_silhouettes(grid, [view], IMAGE_SIZE))
         if not radius:
             return 1.0  # nothing is seen from there
-        to_angle = 2 * math.tan(math.radians(self.checkpoint.fovy_deg) / 2)
-        wanted, found = (math.sin(math.atan(to_angle * share)) for share in (self.checkpoint.mask_radius, float(radius)))
-        return wanted / found
+        wanted, found = (
+            ball_radius(torch.as_tensor(share), self.checkpoint.fovy_deg) for share in (self.checkpoint.mask_radius, radius[0])
+        )
+        return float(wanted / found)
 
     def familiarity(self, looked: Looked, shape: Shape) -> float | None:
         """The share of pictures of the training's kind that the model knows no better; None if the checkpoint cannot say."""
@@ -281,6 +284,7 @@ class Reconstructor:
         refined = max(found, key=lambda each: each.input_iou)
         return refined if 1 - refined.input_iou < MENDED * (1 - shape.input_iou) else shape
 
+    @undivided_operations()
     def _field(self, latent: Tensor, scale: float = 1.0) -> tuple[Sdf, GridField]:
         sdf = _scaled(self.model.sdf(latent), scale)
         # the grid only says where to look: low precision will do
@@ -330,8 +334,9 @@ class Reconstructor:
         if float(iou(inside.reshape(1, -1), inside.flip(0, 2).reshape(1, -1))[0]) > SAME_TURNED:
             return False
         behind = [View((shape.view.azimuth_deg + 180 + turn) % 360, shape.view.elevation_deg) for turn in (-10, -5, 0, 5, 10)]
-        agreement = self._agreement(shape.grid, looked, [shape.view, *behind], FINER[-1][0])
-        return float(agreement[1:].max()) > float(agreement[0]) - AS_WELL
+        views = [shape.view, *behind]
+        overlap, word = self._overlap(shape.grid, looked, views, FINER[-1][0]), _log_likelihood(looked.seen, views)
+        return bool(((overlap > overlap[0] - AS_WELL) & (word > word[0] - UNSURE))[1:].any())
 
     def _search_elevations(self) -> list[float]:
         """At most 20 degrees apart, the outer ones 5 inside the range: the finer searches go 14 further."""
@@ -341,11 +346,15 @@ class Reconstructor:
         return [float(elevation) for elevation in np.linspace(low + inset, high - inset, count)]
 
     def _agreement(self, grid: GridField, looked: Looked, views: list[View], size: int) -> Float[Tensor, " views"]:
-        """How well views agree with a picture: IoU of soft silhouettes, `size` pixels per side, and the encoder's word."""
+        """How well views agree with a picture: the silhouettes' overlap, and the encoder's word."""
+        return self._overlap(grid, looked, views, size) + _log_likelihood(looked.seen, views).to(self.device) / CERTAINTY
+
+    def _overlap(self, grid: GridField, looked: Looked, views: list[View], size: int) -> Float[Tensor, " views"]:
+        """IoU of the mask and soft silhouettes, `size` pixels per side."""
         soft = self._soft_silhouettes(grid, views, size)
         wanted = aligned(looked.target, soft)
-        agreement = torch.minimum(soft, wanted).sum((1, 2)) / torch.maximum(soft, wanted).sum((1, 2)).clamp(min=1e-6)
-        return agreement if looked.seen is None else agreement + _log_likelihood(looked.seen, views) / CERTAINTY
+        overlap: Tensor = torch.minimum(soft, wanted).sum((1, 2)) / torch.maximum(soft, wanted).sum((1, 2)).clamp(min=1e-6)
+        return overlap
 
     def input_iou(self, sdf: Sdf, grid: GridField, target: Float[Tensor, "size size"], view: View) -> float:
         """IoU of the rendered and the given mask at the picture's view, of one centre and radius."""
@@ -358,21 +367,20 @@ class Reconstructor:
         rendered = self._silhouette(shape.sdf, shape.grid, shape.view, len(target), shape.scale)
         return aligned(target, rendered[None].float())[0] > 0.5
 
-    def _silhouette(
-        self, sdf: Sdf, grid: GridField, view: View, size: int, times: float = 1.0
-    ) -> Bool[Tensor, "size size"]:
+    def _silhouette(self, sdf: Sdf, grid: GridField, view: View, size: int, times: float = 1.0) -> Bool[Tensor, "size size"]:
         return minimum_picture(sdf, grid, self._camera([view], size, times))[0] < 0
 
     def _soft_silhouettes(self, grid: GridField, views: list[View], size: int) -> Float[Tensor, "views size size"]:
         """Of the grid; soft over half a pixel, so that views between pixels can be told apart."""
         camera = self._camera(views, size)
-        _, minima, _ = grid.ray_minimum(*camera.rays(), SEARCH_SAMPLES)
+        minima = share_views(lambda share: grid.ray_minimum(*share.rays(), SEARCH_SAMPLES)[1][0], camera)
         return soft_silhouette(minima.view(len(views), size, size), camera.pixel_width() / 4)
 
     def _camera(self, views: list[View], size: int, times: float = 1.0) -> Camera:
         """The training's camera, or one so many times as far."""
         return Camera.on_orbit(views, self.checkpoint.camera_distance * times, self.checkpoint.fovy_deg, size, self.device)
 
+    @undivided_operations()
     def mesh(self, sdf: Sdf, grid: GridField) -> Any:
         """The watertight surface, a trimesh.Trimesh in scene units. Raises ReconstructionFailed when it is empty."""
         try:
@@ -438,8 +446,13 @@ def _scaled(sdf: Sdf, scale: float) -> Sdf:
     return larger
 
 
-def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:
-    """Of views by what the encoder saw: the azimuths' logarithms between those that it tells apart by their Fourier series."""
+def _log_likelihood(seen: Seen | None, views: list[View]) -> Float[Tensor, " views"]:
+    """Of views by what the encoder saw: the azimuths' logarithms between those that it tells apart by their Fourier series.
+
+    All alike for a model without a view head.
+    """
+    if seen is None:
+        return torch.zeros(len(views))
     known = torch.log_softmax(seen.azimuth_logits[0], dim=0).clamp(min=LEAST_LIKELY)
     series = torch.fft.rfft(known, norm="forward")
     waves = torch.arange(len(series), device=known.device)
@@ -452,10 +465,8 @@ def _log_likelihood(seen: Seen, views: list[View]) -> Float[Tensor, " views"]:
     return likely
 
 
-def aligned(
-    target: Float[Tensor, "size size"], silhouettes: Float[Tensor, "n side side"]
-) -> Float[Tensor, "n side side"]:
-    """The target moved and scaled to the centre and the radius (`sdfsrn.images.mask_circle`) of each silhouette.
+def aligned(target: Float[Tensor, "size size"], silhouettes: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
+    """The target moved and scaled to the centre and the radius (`sdfsrn.images.mask_circles`) of each silhouette.
 
     Where a picture's object stood and how large it was is unknown; a silhouette's centre is not where its camera looks.
     """
@@ -474,13 +485,9 @@ def aligned(
 
 
 def _circles(masks: Float[Tensor, "n side side"]) -> tuple[Tensor, Tensor, Tensor]:
-    """`sdfsrn.images.mask_circle` of soft masks, in shares of their side."""
-    place = (torch.arange(masks.shape[-1], device=masks.device) + 0.5) / masks.shape[-1]
-    weight = masks.sum((1, 2)).clamp(min=1e-6)
-    across, down = masks.sum(1) / weight[:, None], masks.sum(2) / weight[:, None]
-    x, y = across @ place, down @ place
-    square = across @ place.square() + down @ place.square() - x.square() - y.square()
-    return x, y, (2 * square.clamp(min=0)).sqrt()
+    """`sdfsrn.images.mask_circles` in shares of their side."""
+    x, y, radius = (torch.from_numpy(each / masks.shape[-1]).to(masks) for each in mask_circles(masks.cpu().numpy()))
+    return x, y, radius
 
 
 def antialiased(minima: Tensor, camera: Camera) -> np.ndarray:

@@ -29,6 +29,13 @@ SMALL_TRAINING = {
 }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files out among them (pytest-xdist), those with slow tests come first."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 @dataclass
 class Stack:
     """One running service: its process, its address, and a client of it."""
@@ -158,6 +165,13 @@ def stop_stack(stack: Stack) -> None:
     stack.process.wait(30)
     _, left = psutil.wait_procs(family, timeout=5)
     assert not left, left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The tests' tensors are small, and other tests run beside them: threads would only wait for one another."""
+    if "torch" in sys.modules:  # by the tests that need it, all of which have been collected
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from scipy import ndimage
 from sdfsrn.data.agreement import LEAST, LOW, Agreement, Silhouette, agreement, other_reading, silhouette
 from sdfsrn.data.archive import Archive, BadDataset
 from sdfsrn.data.camera import Camera, Matrix
+from sdfsrn.data.dataset import first_of_each
 from sdfsrn.data.shots import Shot, find_shots
 from sdfsrn.data.sizes import check_sizes
 from sdfsrn.data.views import TrainingViews
@@ -112,7 +113,7 @@ def read_captures(
         "camera_distances": [float(distances.min()), float(distances.max())],
         "fovy_deg": fovy_deg,
         "agreement": _agreement(objects),
-        "digest": views.digest(),
+        "digest": views.digest(first_of_each(subjects)),
         "skipped": bad,
         "unused": [
             name for name in archive.paths if name not in used and name not in bad and not name.endswith((".json", ".npz"))

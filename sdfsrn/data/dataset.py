@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def synthetic_dataset(
     scales = views.scales(radius)
     first = tuple(range(0, len(views), data.views_per_shape))
     shapes = Primitives(shapes.half_extents * scales[list(first), None], shapes.kind)
-    return Dataset(views.scaled(scales), first, tuple(families_of(data)), shapes, dataclasses.asdict(data), radius, views.digest())
+    return Dataset(
+        views.scaled(scales), first, tuple(families_of(data)), shapes, dataclasses.asdict(data), radius, views.digest(first)
+    )
 
 
 def save_dataset(views: TrainingViews, subjects: list[str], path: Path) -> None:
@@ -98,19 +101,26 @@ def save_dataset(views: TrainingViews, subjects: list[str], path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"format": FORMAT, "facts": json.dumps(facts)})
 
 
+def first_of_each(subjects: Sequence[str]) -> tuple[int, ...]:
+    """The places of the first picture of each object; pictures of one object are neighbours."""
+    return tuple(i for i, subject in enumerate(subjects) if i == 0 or subject != subjects[i - 1])
+
+
 def _read(path: Path) -> Dataset:
     metadata, tensors = read_tensors(path, FORMAT)
     facts = json.loads(metadata["facts"])
     tensors["masks"] = tensors["masks"].bool()
     if "images" in tensors:  # of a service before tiles were kept
         tensors["tiles"] = _tiles(tensors.pop("images"), tensors["masks"])
-    views = TrainingViews(**tensors, scale=torch.ones(len(tensors["masks"])), camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"])
+    views = TrainingViews(
+        **tensors, scale=torch.ones(len(tensors["masks"])), camera_distance=facts["camera_distance"], fovy_deg=facts["fovy_deg"]
+    )
     subjects: list[str] = facts["subjects"]
-    first = tuple(i for i, subject in enumerate(subjects) if i == 0 or subject != subjects[i - 1])
+    first = first_of_each(subjects)
     description = {"type": "uploaded", "objects": len(first), "pictures": len(views)}
     radius = views.mean_mask_radius()
     names = tuple(subjects[i] for i in first)
-    return Dataset(views.scaled(views.scales(radius)), first, names, None, description, radius, views.digest())
+    return Dataset(views.scaled(views.scales(radius)), first, names, None, description, radius, views.digest(first))
 
 
 def _tiles(images: Tensor, masks: Tensor) -> Tensor:

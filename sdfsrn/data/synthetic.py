@@ -151,7 +151,9 @@ def make_views(data: SyntheticData, progress: Progress = lambda done, total: Non
             done += len(part)
             for place, picture in zip(part.tolist(), scenes[part].photographs(windows[part], side), strict=True):
                 tiles[place] = torch.from_numpy(tile_of(picture).copy()).permute(2, 0, 1)
-    views = TrainingViews(tiles, masks, scenes.c2w, scenes.azimuth_deg, scenes.elevation_deg, torch.ones(len(scenes)), CAMERA_DISTANCE, FOVY_DEG)
+    views = TrainingViews(
+        tiles, masks, scenes.c2w, scenes.azimuth_deg, scenes.elevation_deg, torch.ones(len(scenes)), CAMERA_DISTANCE, FOVY_DEG
+    )
     return scenes.shapes[:: data.views_per_shape], views
 
 

@@ -2,17 +2,16 @@
 
 import dataclasses
 import hashlib
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from sdfsrn.geometry.cameras import pixel_rays
-from sdfsrn.images import TILE_RADIUS
+from sdfsrn.geometry.cameras import ball_radius, pixel_rays
+from sdfsrn.images import TILE_RADIUS, mask_circles
 
 
 @dataclass(frozen=True)
@@ -53,27 +52,19 @@ class TrainingViews:
         tiles = [torch.nn.functional.grid_sample(tile[None].float(), places, align_corners=False)[0] for tile in self.tiles]
         return dataclasses.replace(self, tiles=torch.stack(tiles).round().to(torch.uint8))
 
-    def digest(self) -> str:
-        """SHA-256 of everything that training sees."""
-        digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}".encode())
+    def digest(self, first: Sequence[int]) -> str:
+        """SHA-256 of everything that training sees; `first` are the first pictures of the objects."""
+        grouped = "" if len(first) == len(self) else f" {list(first)}"
+        digest = hashlib.sha256(f"{self.camera_distance} {self.fovy_deg}{grouped}".encode())
         for part in (self.tiles, self.masks, self.c2w):
             for some in part.split(64):
                 digest.update(some.contiguous().numpy().data)
         return "sha-256:" + digest.hexdigest()
 
     def mask_radii(self) -> Float[Tensor, " n"]:
-        """Of each mask: sqrt(2) x RMS distance of its pixels from their centre, as a share of the picture's side.
-
-        For a disc this is its radius; of an empty mask 0.
-        """
-        axis = (np.arange(self.size) + 0.5) / self.size
-        columns, rows = np.empty((2, len(self), self.size))
-        for i, mask in enumerate(self.masks.numpy()):
-            columns[i], rows[i] = mask.sum(axis=0), mask.sum(axis=1)
-        count = np.maximum(columns.sum(axis=1), 1)
-        square = (columns + rows) @ np.square(axis) / count
-        spread = square - np.square(columns @ axis / count) - np.square(rows @ axis / count)
-        return torch.from_numpy(np.sqrt(2 * spread.clip(min=0))).float()
+        """Of each mask, as a share of the picture's side (`sdfsrn.images.mask_circles`)."""
+        radii = [torch.from_numpy(mask_circles(some.numpy())[2]) for some in self.masks.split(4_096)]
+        return (torch.cat(radii) / self.size).float()
 
     def mean_mask_radius(self) -> float:
         """The mean of `mask_radii`; empty masks do not count."""
@@ -84,12 +75,11 @@ class TrainingViews:
         """By how much each picture's world must grow for its mask to have `mask_radius` from `camera_distance`.
 
         The size of an object cannot be known from its picture: from twice as far, an object of twice the size looks the same.
-        A ball of radius r at distance d is seen under the angle asin(r / d); other shapes are off by a few hundredths at most.
+        Other shapes than balls are off by a few hundredths at most.
         """
-        to_angle = 2 * math.tan(math.radians(self.fovy_deg) / 2)
         radii = self.mask_radii()
-        wanted = math.sin(math.atan(mask_radius * to_angle)) * self.camera_distance
-        found = torch.sin(torch.atan(radii * to_angle)) * torch.linalg.vector_norm(self.c2w[:, :3, 3], dim=-1)
+        wanted = ball_radius(torch.tensor(mask_radius), self.fovy_deg) * self.camera_distance
+        found = ball_radius(radii, self.fovy_deg) * torch.linalg.vector_norm(self.c2w[:, :3, 3], dim=-1)
         return torch.where(radii > 0, wanted / found, 1.0)
 
     def scaled(self, scales: Float[Tensor, " n"]) -> "TrainingViews":
@@ -108,12 +98,16 @@ def outline_bands(masks: Bool[Tensor, "n size size"], width: int) -> Bool[Tensor
     return bands
 
 
-def pixels_outwards(views: TrainingViews) -> tuple[Int64[Tensor, " pixels"], Int64[Tensor, " n"]]:
-    """All pixels from the middle outwards, and how many of them, for each picture, look at the unit sphere."""
+def pixels_outwards(fovy_deg: float, size: int) -> tuple[Int64[Tensor, " pixels"], Float[Tensor, " pixels"]]:
+    """All pixels of a picture from the middle outwards, and for each minus the cosine of its angle with the axis."""
     straight = torch.eye(4)[None]
     straight[0, 2, 3] = 1.0  # any camera that looks at the origin: pixels at one distance from the axis are at one angle
-    _, rays_d = pixel_rays(straight, views.fovy_deg, views.size)
+    _, rays_d = pixel_rays(straight, fovy_deg, size)
     cosines, order = rays_d[0, :, 2].sort(stable=True)  # the camera looks along -z
-    distances = torch.linalg.vector_norm(views.c2w[:, :3, 3], dim=-1)
+    return order, cosines
+
+
+def pixels_reaching(cosines: Float[Tensor, " pixels"], distances: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """How many pixels, of those of `pixels_outwards`, look at the unit sphere from so far away."""
     widest = (1 - distances.clamp(min=1).square().reciprocal()).sqrt()  # a camera within the sphere sees it everywhere
-    return order, torch.searchsorted(cosines, -widest)
+    return torch.searchsorted(cosines, -widest)

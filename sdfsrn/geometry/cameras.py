@@ -26,6 +26,14 @@ def orbit_c2w(
     return c2w
 
 
+def ball_radius(mask_radius: Float[Tensor, "..."], fovy_deg: float) -> Float[Tensor, "..."]:
+    """The radius of the ball at distance 1 whose mask has this radius, a share of the picture's side.
+
+    A ball of radius r at distance d is seen under the angle asin(r / d).
+    """
+    return torch.sin(torch.atan(mask_radius * 2 * math.tan(math.radians(fovy_deg) / 2)))
+
+
 def pixel_rays(
     c2w: Float[Tensor, "batch 4 4"], fovy_deg: float, size: int
 ) -> tuple[Float[Tensor, "batch pixels 3"], Float[Tensor, "batch pixels 3"]]:

@@ -1,6 +1,7 @@
 """The squares of a picture that are looked at: what the encoder sees, and the mask as the model's cameras would see it."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,27 @@ TILE = 128  # pixels per side of what the encoder's pictures are made from, twic
 TILE_RADIUS = 0.28  # of the mask in a tile, as a share of its side: the longest and thinnest mask still fits
 
 
+def mask_circles(masks: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Centre x and y and the radius of each of many masks (n, height, width), in pixels; masks may be soft, in [0, 1].
+
+    The radius is sqrt(2) x RMS distance of the object's pixels from their centre: a disc's own. Of an empty mask all are 0.
+    """
+    rows, columns = masks.sum(axis=2, dtype=np.float64), masks.sum(axis=1, dtype=np.float64)
+    (x, spread_x), (y, spread_y) = _centre_and_spread(columns), _centre_and_spread(rows)
+    return x, y, np.sqrt(2 * (spread_x + spread_y))
+
+
+def _centre_and_spread(mass: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    place = np.arange(mass.shape[1]) + 0.5
+    total = np.maximum(mass.sum(axis=1), 1e-6)
+    centre = mass @ place / total
+    return centre, (mass * np.square(place - centre[:, None])).sum(axis=1) / total
+
+
 def mask_circle(mask: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Centre x and y and the radius of a mask, pixels; the radius is sqrt(2) x RMS distance from the centre, a disc's own."""
-    y, x = np.nonzero(mask)
-    radius = float(np.sqrt(2 * (x.var() + y.var())))
-    return float(x.mean()) + 0.5, float(y.mean()) + 0.5, max(radius, 1.0)
+    """`mask_circles` of one mask that is not empty; its radius is a pixel at least."""
+    (x,), (y,), (radius,) = mask_circles(mask[None])
+    return float(x), float(y), max(float(radius), 1.0)
 
 
 def crop_box(mask: NDArray[np.bool_], mask_radius: float) -> tuple[float, float, float, float]:

@@ -6,9 +6,6 @@ minimum, for hit and miss alike, so that what is rendered is the silhouette of M
 """
 
 import functools
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,6 +13,7 @@ from torch import Tensor
 
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.rendering import Sdf
+from sdfsrn.threads import share_out
 
 # Points evaluated at once without a graph on a CPU: few enough for the activations to stay in a core's cache. A field that likes
 # another number has it as its `points_at_once`.
@@ -30,38 +28,19 @@ MISS = 1.0
 def evaluate(sdf: Sdf, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
     """The field without a graph; on a CPU in chunks, each by one thread from its first layer to its last.
 
-    There are as many threads as torch may use. Were they to share each small operation, all would wait for one another in it, on
-    a busy machine for a thread that is not even running.
+    Were threads to share each small operation, all would wait for one another in it, on a busy machine for a thread that is not
+    even running.
     """
     ask = functools.partial(_without_graph, sdf)
     if points.device.type != "cpu":
         return ask(points)
     step = max(1, getattr(sdf, "points_at_once", CHUNK) // points.shape[0])
-    parts = points.split(step, dim=1)
-    n_threads = torch.get_num_threads()
-    found = map(ask, parts) if n_threads == 1 else _threads(n_threads, os.getpid()).map(ask, parts)
-    return torch.cat(list(found), dim=1)
+    return torch.cat(share_out(ask, points.split(step, dim=1)), dim=1)
 
 
 def _without_graph(sdf: Sdf, points: Tensor) -> Tensor:
     with torch.no_grad():  # holds for one thread
         return sdf(points)
-
-
-@functools.lru_cache(maxsize=1)  # an earlier pool ends its threads when it is dropped
-def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a forked process has none of its parent's threads
-    """Threads of which each computes alone."""
-    started = threading.Barrier(count)
-
-    def alone() -> None:
-        torch.set_num_threads(1)  # for this thread, and for those that start later
-        torch.get_num_threads()  # a thread takes over its count at the first such call: now, not after the others' is set back
-        started.wait()
-
-    pool = ThreadPoolExecutor(count, thread_name_prefix="evaluate", initializer=alone)
-    list(pool.map(lambda _: None, range(count)))
-    torch.set_num_threads(count)
-    return pool
 
 
 def stratified(

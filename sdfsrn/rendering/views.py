@@ -4,10 +4,11 @@ A grid of the field finds where each ray comes closest to the surface; coarse ra
 from the outline; the field itself is asked only where it matters, at the picked samples.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sdfsrn.geometry.cameras import chosen_rays, orbit_c2w, pixel_rays
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import MISS, along, brackets, evaluate, first_and_last, pick_minimum, sharpen, stratified
+from sdfsrn.threads import free_threads, share_out, undivided_operations
 
 BLOCKS = (8, 4)  # pixels per side that one coarse ray may decide, each a multiple of the next
 WIDEST = 0.15  # of these blocks, scene units: far beside a ray it says little
@@ -63,11 +65,27 @@ class Camera:
         return 2 * self.distance() * math.tan(math.radians(self.fovy_deg) / 2) / self.size
 
 
+def share_views(work: Callable[[Camera], Tensor], camera: Camera) -> Tensor:
+    """`work(camera)` of all views; on a CPU each thread takes its share of the views from beginning to end.
+
+    Where there are fewer views than threads, `work` has to share out what it can.
+    """
+    threads = free_threads()
+    if camera.c2w.device.type != "cpu" or len(camera.c2w) < threads:
+        return work(camera)
+    with undivided_operations():
+        return torch.cat(share_out(work, [replace(camera, c2w=poses) for poses in camera.c2w.tensor_split(threads)]))
+
+
 def minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
     """The smallest distance on each pixel's ray, scene units: the field's beside the outline, of the right sign elsewhere.
 
     At the outline it is exact to SHARPNESS. Distances are the field divided by the grid's `slope`.
     """
+    return share_views(functools.partial(_minimum_picture, sdf, grid), camera)
+
+
+def _minimum_picture(sdf: Sdf, grid: GridField, camera: Camera) -> Float[Tensor, "batch size size"]:
     n_views, size, width = len(camera.c2w), camera.size, camera.pixel_width()
     blocks = [*(block for block in BLOCKS if block * width <= WIDEST), 1]
     n_blocks = -(-size // blocks[0])

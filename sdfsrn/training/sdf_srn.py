@@ -1,4 +1,4 @@
-"""Mini SDF-SRN: an encoder and a shared SDF decoder, taught by the silhouette of one view per shape.
+"""Mini SDF-SRN: an encoder and a shared SDF decoder, taught by silhouettes of one view or a few per shape.
 
 The 3-D shape is never shown. A pixel's error moves the signed distance at the point where its ray comes closest to the
 surface; the decoder, shared by all shapes, is what makes single views of many shapes agree on geometry.
@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sdfsrn.checkpoint import Checkpoint
-from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData
+from sdfsrn.config import LATER, SdfSrnConfig, SyntheticData, check_supervision
 from sdfsrn.data.dataset import Dataset, open_dataset
-from sdfsrn.data.views import outline_bands, pixels_outwards
+from sdfsrn.data.views import outline_bands, pixels_outwards, pixels_reaching
 from sdfsrn.device import fast_dtype, pick_device
 from sdfsrn.evaluation.figures import SHOWN, compare, loss_figure, novel_views_figure, picture_grid
 from sdfsrn.evaluation.protocol import evaluate_model
@@ -84,6 +84,8 @@ def train(
     starts from another model's weights. When `progress` raises Interrupted, a checkpoint is left of the very step. Raises
     TrainingCollapsed, and ValueError for a checkpoint that does not fit.
     """
+    if isinstance(data, SyntheticData):  # before it is drawn, which may take minutes
+        check_supervision(config.supervision, data.n_shapes, data.n_shapes * data.views_per_shape)
     folder.mkdir(parents=True, exist_ok=True)
     progress("data", 0, 1, {})
     dataset = open_dataset(data, lambda done, total: progress("data", done, total, {}))
@@ -171,6 +173,7 @@ class Run:
     """The state of one training: networks, optimiser, history. Randomness is derived from seed and step, so none is state."""
 
     def __init__(self, config: SdfSrnConfig, dataset: Dataset, device: torch.device) -> None:
+        check_supervision(config.supervision, len(dataset), len(dataset.views))
         self.config, self.dataset, self.device = config, dataset, device
         self.views = views = dataset.views
         with torch.random.fork_rng(devices=[]):
@@ -185,7 +188,7 @@ class Run:
         self.object_of = dataset.object_of
         self.first, self.count = torch.tensor(dataset.first), self.object_of.bincount()
         self.background_angle = background_angle(views.masks, views.fovy_deg).flatten(1)
-        self.outwards, self.reaching = pixels_outwards(views)
+        self.outwards, self.cosines = pixels_outwards(views.fovy_deg, views.size)
         self.near_outline = outline_bands(views.masks, OUTLINE).flatten(1)
         self.steps_per_epoch = -(-len(views) // config.batch_size)
         self.step = 0
@@ -221,8 +224,8 @@ class Run:
         once. The shares depend on the batch alone, every operation has one thread, and the shares' gradients are added in
         order: so a step is the same to the bit whatever the number of threads.
         """
-        with undivided_operations() as threads:
-            losses = self._train_step(batch, self.step, threads)
+        with undivided_operations():
+            losses = self._train_step(batch, self.step)
             self._average()
         self.step += 1
         return losses.cpu()
@@ -236,10 +239,10 @@ class Run:
         share = 1 - min(AVERAGED, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), share)
 
-    def _train_step(self, batch: Tensor, step: int, threads: int) -> Tensor:
+    def _train_step(self, batch: Tensor, step: int) -> Tensor:
         drawn = self._draw(batch, self._generator(step, 1))
         shares = drawn.shares(SHARES) if self.device.type == "cpu" else [drawn]
-        found = share_out(lambda share: self._gradients(share, len(share.images) / len(batch)), shares, threads)
+        found = share_out(lambda share: self._gradients(share, len(share.images) / len(batch)), shares)
         losses, gradients = found[0]
         for more_losses, more in found[1:]:
             losses = losses + more_losses
@@ -339,25 +342,28 @@ class Run:
         return first + (batch - first + further.long()) % count
 
     def _rays_of(self, batch: Tensor, shown: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Through `count` random pixels of the pictures `shown`, in the worlds of those of the batch."""
-        views = self.views
-        pixel = self._pixels(shown, count, generator)
-        rays, directions = rays_through(views.c2w[shown], views.fovy_deg, views.size, pixel)
-        return (
-            rays * (views.scale[batch] / views.scale[shown])[:, None, None],
-            directions,
-            views.masks[shown].flatten(1).gather(1, pixel),
-            self.background_angle[shown].gather(1, pixel).float(),
-        )
+        """Through `count` random pixels of the pictures `shown`, in the worlds of those of the batch.
 
-    def _pixels(self, batch: Tensor, count: int, generator: torch.Generator) -> Int64[Tensor, "batch count"]:
-        """Near the mask's outline, and anywhere that a ray meets the unit sphere of the picture's own world."""
+        An object seen from its end is large in its world, and may reach out of the unit sphere where another picture looks.
+        Beyond the sphere nothing is rendered, so a ray that misses it is not inside.
+        """
+        views, c2w = self.views, self.views.c2w[shown]
+        c2w[:, :3, 3] *= (views.scale[batch] / views.scale[shown])[:, None]
+        reaching = pixels_reaching(self.cosines, torch.linalg.vector_norm(c2w[:, :3, 3], dim=-1))
+        pixel = self._pixels(shown, reaching, count, generator)
+        rays_o, rays_d = rays_through(c2w, views.fovy_deg, views.size, pixel)
+        _, _, meets = unit_sphere_interval(rays_o, rays_d)
+        inside = views.masks[shown].flatten(1).gather(1, pixel) & meets
+        return rays_o, rays_d, inside, self.background_angle[shown].gather(1, pixel).float()
+
+    def _pixels(self, shown: Tensor, reaching: Tensor, count: int, generator: torch.Generator) -> Int64[Tensor, "batch count"]:
+        """Near the mask's outline, and anywhere among the first `reaching` pixels outwards."""
         n_near = round(self.config.outline_share * count)
-        place = torch.rand(len(batch), count - n_near, generator=generator) * self.reaching[batch, None]
+        place = torch.rand(len(shown), count - n_near, generator=generator) * reaching[:, None]
         anywhere = self.outwards[place.long()]
         if n_near == 0:
             return anywhere
-        weights = self.near_outline[batch] + 1e-6  # an empty mask has no outline
+        weights = self.near_outline[shown] + 1e-6  # an empty mask has no outline
         near = torch.multinomial(weights, n_near, replacement=True, generator=generator)
         return torch.cat([anywhere, near], dim=1)[:, torch.randperm(count, generator=generator)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from sdfsrn.config import METHODS, SyntheticData
+from sdfsrn.config import METHODS, SyntheticData, check_supervision
 from service.callers import CallerOf, may_see
 from service.context import Context, ContextOf
 from service.errors import Problem
@@ -78,6 +78,15 @@ def _check(wanted: TrainingRequest) -> None:
             make(**getattr(wanted, part).model_dump(exclude=without))
         except ValueError as error:
             raise Problem(422, str(error), field=f"{part}.{str(error).split()[0]}") from None
+    if not isinstance(wanted.dataset, UploadedDataset):
+        _check_supervision(wanted, wanted.dataset.n_shapes, wanted.dataset.n_shapes * wanted.dataset.views_per_shape)
+
+
+def _check_supervision(wanted: TrainingRequest, objects: int, pictures: int) -> None:
+    try:
+        check_supervision(wanted.model_dump()["config"].get("supervision", "own"), objects, pictures)
+    except ValueError as error:
+        raise Problem(422, str(error), field="config.supervision") from None
 
 
 def _start(context: Context, caller: str, wanted: TrainingRequest) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -103,6 +112,8 @@ def _uploaded(context: Context, caller: str, wanted: TrainingRequest) -> dict[st
         raise Problem(422, "there is no such data set; upload one with POST /v1/datasets", field="dataset.id")
     for file in job.files if not job.expired else ():
         if file["name"] == VIEWS_FILE:
+            if {"objects", "pictures"} <= job.metrics.keys():  # data sets of earlier versions do not say
+                _check_supervision(wanted, job.metrics["objects"], job.metrics["pictures"])
             return {name: file[name] for name in ("key", "bytes", "sha256")}
     reason = (job.error or {}).get("detail", "wait until it has succeeded")
     raise Problem(422, f"that data set is {job.status}: {reason}", field="dataset.id")

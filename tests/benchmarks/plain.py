@@ -70,8 +70,8 @@ class PlainRun(AdamRun):
     def _images(self, batch: Tensor, generator: torch.Generator | None) -> Tensor:  # noqa: ARG002
         return encoder_images(self.views.tiles[batch].to(self.device))  # without jitter, which is slower to learn from
 
-    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return self.outwards[: int(self.reaching[batch].max())].sort().values.repeat(len(batch), 1)
+    def _pixels(self, shown: Tensor, reaching: Tensor, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return self.outwards[: int(reaching.max())].sort().values.repeat(len(shown), 1)
 
     def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Minima and what is inside; one picture after the other, as each sees the sphere in another number of pixels."""
@@ -89,9 +89,8 @@ class PlainRun(AdamRun):
 class EqualRaysRun(PlainRun):
     """The plain recipe on as many random rays as the recipe takes, each of which meets the unit sphere."""
 
-    def _pixels(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        n_rays = self.config.n_rays
-        chosen = [torch.randperm(count, generator=generator)[:n_rays] for count in self.reaching[batch].tolist()]
+    def _pixels(self, shown: Tensor, reaching: Tensor, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        chosen = [torch.randperm(reached, generator=generator)[:count] for reached in reaching.tolist()]
         return self.outwards[torch.stack(chosen)]
 
     def _rendered(self, latents: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from sdfsrn.networks.model import Model, ModelConfig
 from sdfsrn.reconstruct import Reconstructor, antialiased
 from sdfsrn.rendering.silhouettes import ray_minimum, soft_silhouette, stratified
 from sdfsrn.rendering.views import Camera, minimum_picture
+from sdfsrn.threads import undivided_operations
 from sdfsrn.training.sdf_srn import Run
 from tests.benchmarks.machine import DEVICE, alone_and_busy, busy_neighbours, median_s
 from tests.benchmarks.plain import EqualRaysRun, PickingRun, PlainRun, counted
@@ -179,6 +180,7 @@ def pictures(n_shapes: int) -> dict[str, float | None]:
     camera = Camera.on_orbit(list(ring(6, 20.0)), 2.5, 50.0, 256, served.device)
     each, latents = cycle(given), cycle([served.look(picture).latent for picture in given])
 
+    @undivided_operations()  # as in `Reconstructor.run`
     def six() -> None:
         sdf, grid = served._field(served.look(next(each)).latent)
         antialiased(minimum_picture(sdf, grid, camera), camera)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from sdfsrn.config import SdfSrnConfig, SyntheticData
 from sdfsrn.training.sdf_srn import CHECKPOINT, train
@@ -39,12 +38,6 @@ class TinyTraining:
     def checkpoint(self) -> Path:
         """Its last checkpoint."""
         return self.folder / CHECKPOINT
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """The tests' tensors are small: threads would only wait for one another."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -77,15 +77,19 @@ def test_views_are_turned_back(served: Reconstructor) -> None:
     for picture, true in zip(pictures_of(data), views_of(data), strict=True):
         looked = served.look(picture)
         refinement = Refinement(
-            served.model, looked.target > 0.5, checkpoint.camera_distance, checkpoint.fovy_deg, 0.25, torch.Generator().manual_seed(0)
+            served.model,
+            looked.target > 0.5,
+            checkpoint.camera_distance,
+            checkpoint.fovy_deg,
+            0.25,
+            torch.Generator().manual_seed(0),
         )
         for azimuth, elevation in ((12, 0), (-12, 0), (0, 8)):
             wrong = View((true.azimuth_deg + azimuth) % 360, true.elevation_deg + elevation)
             _, view = refinement.run(looked.latent, wrong, 30, (-10, 40), METRIC)
             away = abs((view.azimuth_deg - true.azimuth_deg + 180) % 360 - 180), abs(view.elevation_deg - true.elevation_deg)
             left.append(math.hypot(*away) / math.hypot(azimuth, elevation))
-    assert sum(share < 1 for share in left) >= 15, left
-    assert sum(left) / len(left) < 0.7, left
+    assert sorted(left)[len(left) // 2] < 0.6 and sum(left) / len(left) < 0.7, left
 
 
 @pytest.mark.slow

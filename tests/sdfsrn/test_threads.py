@@ -1,6 +1,7 @@
 """Work shared out among threads: order, errors, thread counts, and a training that does not depend on them."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -28,16 +29,35 @@ def test_parts_are_worked_on_at_once_by_undivided_operations_and_found_in_order(
         together.wait()
         return part, torch.get_num_threads()
 
-    with undivided_operations() as threads:
-        assert share_out(work, range(3), threads) == [(0, 1), (1, 1), (2, 1)]
+    with undivided_operations():
+        assert torch.get_num_threads() == 1
+        assert share_out(work, range(3)) == [(0, 1), (1, 1), (2, 1)]
     assert torch.get_num_threads() == 3
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_an_error_in_a_part_is_raised_and_the_threads_come_back() -> None:
-    with pytest.raises(ZeroDivisionError), undivided_operations() as threads:
-        share_out(lambda part: 1 / part, [1, 0, 2], threads)
+def test_an_error_in_a_part_is_raised_when_all_parts_have_ended_and_the_threads_come_back() -> None:
+    ended = []
+
+    def work(part: int) -> None:
+        time.sleep(0.2 * part)
+        ended.append(1 / part)
+
+    with pytest.raises(ZeroDivisionError), undivided_operations():
+        share_out(work, [1, 0, 2])
+    assert sorted(ended) == [0.5, 1]
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_a_part_shares_out_itself_is_not_shared_further() -> None:
+    """Else it would wait for threads that all wait as it does."""
+
+    def work(_: int) -> set[int]:
+        with undivided_operations():
+            return {threading.get_ident(), *share_out(lambda _: threading.get_ident(), range(4))}
+
+    assert [len(threads) for threads in share_out(work, range(3))] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("changes", [{}, {"symmetry": "mirror", "thickness_weight": 0.05}])

@@ -180,6 +180,7 @@ def test_pixels_in_all(client: httpx.Client, photo: bytes) -> None:
         ({"dataset": {"families": []}}, "dataset.families"),
         ({"dataset": {"n_shapes": 100_000, "views_per_shape": 64}}, "dataset.n_shapes"),
         ({"config": {"n_rays": 4096, "n_samples": 512, "batch_size": 1024}}, "config.n_rays"),
+        ({"config": {"supervision": "pair"}}, "config.supervision"),
         ({"dataset": {"type": "uploaded"}}, "dataset.id"),
         ({"from_checkpoint": {}}, "from_checkpoint"),
         ({"from_checkpoint": {"job": "x"}}, "from_checkpoint.job"),

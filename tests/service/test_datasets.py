@@ -59,6 +59,8 @@ def test_a_data_set_from_upload_to_training_to_removal(stack: Stack) -> None:
     assert Image.open(io.BytesIO(sheet.content)).size == (4 * 64, 64)
     assert card["id"] in [each["id"] for each in client.get("/v1/datasets").json()["items"]]
     plan = {**SMALL_TRAINING, "dataset": {"type": "uploaded", "id": job["id"]}}
+    refused = client.post("/v1/trainings", json=plan | {"config": {"supervision": "pair"}})
+    assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "config.supervision"
     training = client.post("/v1/trainings", json=plan, headers=WAIT).json()
     assert training["status"] == "succeeded", training
     assert training["metrics"]["n_shapes"] == 4 and training["metrics"]["novel_view_iou"] is None

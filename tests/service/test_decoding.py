@@ -28,7 +28,7 @@ def decoders() -> Iterator[Decoders]:
 
 def children() -> list[psutil.Process]:
     found = []
-    for child in psutil.Process().children(recursive=True):
+    for child in psutil.Process().children():  # not those of a service that other tests started
         with suppress(psutil.NoSuchProcess):  # it ended just now
             if "spawn_main" in " ".join(child.cmdline()):
                 found.append(child)

@@ -190,9 +190,13 @@ def test_a_training_has_its_worker_for_so_long_and_no_longer(broker: Broker, job
 
 
 def test_time_left_is_that_of_the_present_phase() -> None:
-    eta = Eta()
+    eta, before = Eta(), time.monotonic()
     assert eta.left_s("training", 10, 20) is None, "resumed at 10, nothing known yet"
+    begun = time.monotonic()
     time.sleep(0.2)
+    least = time.monotonic() - begun
     left = eta.left_s("training", 12, 20)
-    assert left and 0.6 <= left <= 1.2
+    most = time.monotonic() - before
+    rounding = 0.051
+    assert left and 4 * least - rounding <= left <= 4 * most + rounding, "two steps took so long, and eight are left"
     assert eta.left_s("evaluation", 0, 5) is None

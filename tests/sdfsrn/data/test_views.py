@@ -5,17 +5,16 @@ from scipy import ndimage
 
 from sdfsrn.config import SyntheticData
 from sdfsrn.data.synthetic import make_views
-from sdfsrn.data.views import TrainingViews, outline_bands, pixels_outwards
+from sdfsrn.data.views import outline_bands, pixels_outwards, pixels_reaching
 from sdfsrn.geometry.bounds import unit_sphere_interval
 from sdfsrn.geometry.cameras import orbit_c2w, pixel_rays
 
 
 def test_the_first_pixels_outwards_are_those_that_meet_the_sphere() -> None:
     distances = torch.tensor([0.9, 2.5, 7.0])
-    azimuth, elevation = torch.tensor([10.0, 200.0, 77.0]), torch.tensor([5.0, -30.0, 60.0])
-    c2w = orbit_c2w(azimuth, elevation, distances)
-    tiles, masks = torch.zeros(3, 3, 64, 64, dtype=torch.uint8), torch.zeros(3, 64, 64, dtype=torch.bool)
-    order, reaching = pixels_outwards(TrainingViews(tiles, masks, c2w, azimuth, elevation, torch.ones(len(masks)), 2.5, 50.0))
+    c2w = orbit_c2w(torch.tensor([10.0, 200.0, 77.0]), torch.tensor([5.0, -30.0, 60.0]), distances)
+    order, cosines = pixels_outwards(50.0, 64)
+    reaching = pixels_reaching(cosines, distances)
     _, _, meets = unit_sphere_interval(*pixel_rays(c2w, 50.0, 64))
     for i in range(3):
         assert set(order[: reaching[i]].tolist()) == set(meets[i].nonzero()[:, 0].tolist())

@@ -1,6 +1,7 @@
 """Finished pictures against plain evaluation of every pixel, against closed forms and against trimesh's ray casts."""
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,28 @@ def test_coarse_to_fine_is_the_plain_picture(name: str, size: int) -> None:
     picture = minimum_picture(sdf, GridField(sdf), camera)
     # sharp edges, which fall between samples, are what the tolerance is for: 0.25 % was measured there, 0 on the ball
     assert _disagreement(picture, sdf, camera) < (1e-4 if "ball" in name else 4e-3)
+
+
+def test_views_shared_out_among_threads_are_the_same_pictures() -> None:
+    field, camera = FIELDS["decoder 0"], _camera(67, n_views=5)
+    asking: set[int] = set()
+
+    def sdf(points: Tensor) -> Tensor:
+        asking.add(threading.get_ident())
+        return field(points)
+
+    grid, pictures = GridField(sdf), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            asking.clear()
+            pictures.append(minimum_picture(sdf, grid, camera))
+            assert torch.get_num_threads() == threads and len(asking) == threads
+    finally:
+        torch.set_num_threads(1)
+    alone = torch.cat([minimum_picture(sdf, grid, Camera(c2w[None], camera.fovy_deg, camera.size)) for c2w in camera.c2w])
+    for picture in pictures:
+        torch.testing.assert_close(picture, alone, atol=1e-5, rtol=0)
 
 
 BOX = (0.5, 0.3, 0.2)

@@ -59,7 +59,8 @@ def test_a_fit_searched_with_less_is_nearly_the_exact_one(model: Model) -> None:
     searches = (None, lambda latents: model.search_sdf(latents, torch.bfloat16), on_grids(model))
     exact, low, gridded = (training_fit(model, views, encode(model, views), 0.01, search) for search in searches)
     assert low == pytest.approx(exact, rel=0.04)
-    assert gridded == pytest.approx(exact, rel=0.05)
+    assert (gridded[0], gridded[2]) == pytest.approx((exact[0], exact[2]), rel=0.05)
+    assert abs(gridded[1] - exact[1]) < SERVED_TOLERANCE, "wrong pixels, of all pixels: a better model has fewer of them"
     assert len({exact, low, gridded}) == 3, "each was asked for"
 
 
@@ -108,7 +109,6 @@ def test_served_silhouettes_are_those_of_the_plain_renderer(monkeypatch: pytest.
     for i in range(0, len(pictures), 2):
         sdf, grid = served._field(served.look(pictures[i]).latent)
         camera = Camera.on_orbit([View(60.0 * i + 10, 20.0)], 2.5, 50.0, size, served.device)
-        parts = zip(*(rays.split(4096, dim=1) for rays in camera.rays()), strict=True)
-        exact = torch.cat([dense_minimum(sdf, *rays, 128) for rays in parts], dim=1).reshape(1, size, size)
+        exact = dense_minimum(sdf, *camera.rays(), 128).reshape(1, size, size)
         wrong.append(((minimum_picture(sdf, grid, camera) < 0) != (exact < 0)).float().mean())
     assert torch.stack(wrong).max() < SERVED_TOLERANCE

@@ -8,7 +8,7 @@ import torch
 
 from sdfsrn.checkpoint import Checkpoint
 from sdfsrn.checkpoint_header import read_facts
-from sdfsrn.config import Family, SyntheticData
+from sdfsrn.config import LATER, Family, SyntheticData
 from sdfsrn.data.dataset import synthetic_dataset
 from sdfsrn.evaluation.protocol import encode
 from sdfsrn.geometry.bounds import points_in_ball
@@ -153,10 +153,12 @@ def test_where_thin_shapes_are_asked_for_they_become_thinner() -> None:
     assert 0 < volumes[1] < 0.9 * volumes[0]
 
 
-def test_a_checkpoint_from_before_a_setting_existed_is_of_the_same_run(tiny_training: TinyTraining) -> None:
-    saved = Checkpoint.load(tiny_training.checkpoint)
-    older = {name: value for name, value in saved.config.items() if name != "thickness_weight"}
-    run = Run(TINY_CONFIG, synthetic_dataset(TINY_DATA), torch.device("cpu"))
+@pytest.mark.parametrize("setting", list(LATER))
+def test_a_checkpoint_from_before_a_setting_existed_is_of_the_same_run(tiny_training: TinyTraining, setting: str) -> None:
+    """If the setting now has the value that leaves a training as it was before."""
+    saved, as_before = Checkpoint.load(tiny_training.checkpoint), {setting: LATER[setting]}
+    older = {name: value for name, value in saved.config.items() if name != setting}
+    run = Run(dataclasses.replace(TINY_CONFIG, **as_before), synthetic_dataset(TINY_DATA), torch.device("cpu"))
     run.restore(dataclasses.replace(saved, config=older))
     assert run.step == saved.step
     with pytest.raises(ValueError, match="another configuration"):
