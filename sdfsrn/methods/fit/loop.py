@@ -51,16 +51,16 @@ class Fit(ABC):
         """Make `grid` anew, if it is time to."""
 
     @abstractmethod
-    def _take_step(self, threads: int) -> None:
-        """One step of the optimiser, on at most so many threads."""
+    def _take_step(self) -> None:
+        """One step of the optimiser."""
 
     def run(self, after_step: Callable[["Fit"], None]) -> None:
         """All steps, or as many as `config.seconds` allow; `after_step` may raise, which is how a caller stops."""
         self._began = time.monotonic()
         while self.done < 1:
             self._renew()
-            with undivided_operations() as threads:
-                self._take_step(threads)
+            with undivided_operations():
+                self._take_step()
             self.step += 1
             after_step(self)
 

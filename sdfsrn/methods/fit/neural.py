@@ -75,12 +75,12 @@ class NeuralFit(Fit):
         if self.step % RENEWED == 0:
             self.grid = GridField(self.network.search_sdf(fast_dtype(torch.device("cpu"))), GRID)
 
-    def _take_step(self, threads: int) -> None:
+    def _take_step(self) -> None:
         is_learning_hull = self._is_learning_hull()
         if is_learning_hull:
-            found = share_out(self._hull_gradients, self._points(HULL_POINTS // SHARES // 2), threads)
+            found = share_out(self._hull_gradients, self._points(HULL_POINTS // SHARES // 2))
         else:
-            found = share_out(self._ray_gradients, self._drawn(), threads)
+            found = share_out(self._ray_gradients, self._drawn())
         self._descend([torch.stack(gradients).mean(dim=0) for gradients in zip(*(each[1] for each in found), strict=True)])
         self._note(("hull",) if is_learning_hull else LOSSES, torch.stack([losses for losses, _ in found]).mean(dim=0))
 

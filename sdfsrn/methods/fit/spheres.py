@@ -42,11 +42,11 @@ class SpheresFit(Fit):
         if self.step % RENEWED == 0:
             self.grid = GridField(self.spheres, GRID)
 
-    def _take_step(self, threads: int) -> None:
+    def _take_step(self) -> None:
         rays = self.pool.draw(self.config.n_rays, self.generator)
         order = torch.randperm(len(rays.inside), generator=self.generator)
         shares = [Rays(*(each[part] for each in rays)) for part in order.chunk(SHARES)]
-        found = share_out(self._gradients, shares, threads)
+        found = share_out(self._gradients, shares)
         self.spheres.centres.grad, self.spheres.log_radii.grad = (
             torch.stack(parts).mean(dim=0) for parts in zip(*(gradients for _, gradients in found), strict=True)
         )
