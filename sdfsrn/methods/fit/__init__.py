@@ -1,0 +1,1 @@
+"""Fits of one object to the silhouettes of its views."""
