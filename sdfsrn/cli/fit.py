@@ -68,9 +68,12 @@ def _configured(text: str, given: dict[str, Any]) -> FitConfig:
 def _tell(found: dict[str, Any], out: Path) -> None:
     held, hull = found["held_out_iou"], found["hull"]["held_out_iou"]
     lines = [f"mesh:   {out / found['mesh']['file']}, after {found['seconds_to_mesh']:.1f} s; result.json has all figures"]
+    trained = f"IoU:    {found['trained_iou']['mean']:.3f} at the views that taught"
     if held:
         lines.append(f"IoU:    {held['mean']:.3f} at views left out, {held['min']:.3f} at worst; visual hull {hull['mean']:.3f}")
-    lines.append(f"        {found['trained_iou']['mean']:.3f} at the others")
+        lines.append(trained)
+    else:
+        lines.append(f"{trained}; no view was left out, so nothing is known of others")
     for name, reason in found["skipped"].items():
         lines.append(f"skipped {name}: {reason}")
     for line in lines:
