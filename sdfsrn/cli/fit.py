@@ -1,14 +1,11 @@
 """The command that fits one object, without a service."""
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from sdfsrn.cli.shared import Out, app, bars, console, refused
+from sdfsrn.cli.shared import Out, app, bars, console, refused, settings_in, tell_bad
 from sdfsrn.config import FitConfig, View
 from sdfsrn.data.archive import BadDataset
 
@@ -44,8 +41,7 @@ def fit(
                 skip_bad=skip_bad,
             )
     except BadDataset as error:
-        for name, reason in error.files.items():
-            console.print(f"[red]{escape(name)}[/]: {escape(reason)}")
+        tell_bad(error.files)
         raise typer.Exit(1) from error
     except (ValueError, FitFailed) as error:
         raise refused(error) from error
@@ -53,13 +49,7 @@ def fit(
 
 
 def _configured(text: str, given: dict[str, Any]) -> FitConfig:
-    known = [spec.name for spec in dataclasses.fields(FitConfig)]
-    try:
-        further = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"--config is no JSON: {error}") from error
-    if not isinstance(further, dict) or set(further) - set(known):
-        raise ValueError(f"--config must be a JSON object of some of {', '.join(known)}, got {text}")
+    further = settings_in(text, FitConfig)
     if "views" in further:
         further["views"] = tuple(View(**view) for view in further["views"])
     return FitConfig(**further, **given)

@@ -1,6 +1,5 @@
 """Commands that work here, without a service: train, evaluate, and the default model's weights."""
 
-import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sdfsrn.cli.shared import Out, app, bars, console, refused
+from sdfsrn.cli.shared import Out, app, bars, console, refused, settings_in, tell_bad
 from sdfsrn.config import WEIGHTS, SdfSrnConfig, SyntheticData
 from sdfsrn.data.archive import BadDataset
 
@@ -54,22 +53,11 @@ def train(
     Goes on from a checkpoint of the same run in `out`.
     """
     try:
-        chosen = _configured(config)
+        chosen = SdfSrnConfig(**settings_in(config, SdfSrnConfig))
     except ValueError as error:
         raise refused(error) from error
     data = SyntheticData(n_shapes=n_shapes, seed=data_seed) if archive is None else _captured(archive, out, skip_bad, recentre)
     console.print_json(json.dumps(_train(chosen, data, out, device)))
-
-
-def _configured(text: str) -> SdfSrnConfig:
-    known = [spec.name for spec in dataclasses.fields(SdfSrnConfig)]
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"--config is no JSON: {error}") from error
-    if not isinstance(given, dict) or set(given) - set(known):
-        raise ValueError(f"--config must be a JSON object of some of {', '.join(known)}, got {text}")
-    return SdfSrnConfig(**given)
 
 
 def _captured(archive: Path, out: Path, skip_bad: bool, recentre: bool) -> Path:
@@ -87,22 +75,17 @@ def _captured(archive: Path, out: Path, skip_bad: bool, recentre: bool) -> Path:
         try:
             found = read_captures(archive, show, skip_bad=skip_bad, recentre=recentre)
         except BadDataset as error:
-            _tell_bad(error.files)
+            tell_bad(error.files)
             if error.advice:
                 console.print(escape(error.advice.replace("skip_bad=true", "--skip-bad").replace("recentre=true", "--recentre")))
             raise typer.Exit(1) from error
     save_dataset(found.views, found.subjects, out / "views.safetensors")
     contact_sheet(found.views).save(out / "contact_sheet.png")
-    _tell_bad(found.report["skipped"])
+    tell_bad(found.report["skipped"])
     console.print(f"{found.report['pictures']} pictures of {found.report['objects']} objects: {out / 'contact_sheet.png'}")
     if (share := found.report["agreement"]["mean"]) is not None:
         console.print(f"the views of one object explain {share:.0%} of one another's masks")
     return out / "views.safetensors"
-
-
-def _tell_bad(files: dict[str, str]) -> None:
-    for name, reason in files.items():
-        console.print(f"[red]{escape(name)}[/]: {escape(reason)}")
 
 
 def _train(config: SdfSrnConfig, data: SyntheticData | Path, out: Path, device: str = "auto") -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What the commands share: the application, the screen, how a refusal is said."""
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +30,24 @@ def refused(error: Exception) -> typer.Exit:
     """Say what was wrong, where results are not looked for, and end with code 1."""
     Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(1)
+
+
+def settings_in(text: str, kind: type) -> dict[str, Any]:
+    """The settings of a dataclass that `--config` gives as JSON. Raises ValueError for what is none."""
+    known = [spec.name for spec in dataclasses.fields(kind)]
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--config is no JSON: {error}") from error
+    if not isinstance(given, dict) or set(given) - set(known):
+        raise ValueError(f"--config must be a JSON object of some of {', '.join(known)}, got {text}")
+    return given
+
+
+def tell_bad(files: dict[str, str]) -> None:
+    """Each file that cannot be used, and why."""
+    for name, reason in files.items():
+        console.print(f"[red]{escape(name)}[/]: {escape(reason)}")
 
 
 def bars() -> Progress:
