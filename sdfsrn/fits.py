@@ -1,8 +1,7 @@
 """The fit of one object: views in, mesh and pictures out."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from sdfsrn.outputs.fits import write_json, write_loss, write_mesh, write_view
 from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.rays import render_view, silhouette_minima
+from sdfsrn.stopwatch import Stopwatch
 
 FRAMES = 24  # of the film, at most
 GRID, HULL_GRID = 64, 128  # nodes along each side of the grids of the fitted field, and of the hull
@@ -67,7 +67,7 @@ def fit(
     """
     config = config or FitConfig()
     folder.mkdir(parents=True, exist_ok=True)
-    clock = _Clock()
+    began, clock = time.monotonic(), Stopwatch()
     with clock.measure("read"):
         found = source if isinstance(source, OneObject) else read_object(source, progress, subject=subject, skip_bad=skip_bad)
     taught, left_out = shared_out(found.views, config.hold_out)
@@ -82,7 +82,7 @@ def fit(
         progress("mesh", 0, 1)
         field, grid = run.field, GridField(run.field, GRID)
         mesh = write_mesh(_mesh(grid, field, config), found.to_sent, folder / f"mesh.{config.mesh_format}")
-    seconds_to_mesh = time.monotonic() - clock.began
+    seconds_to_mesh = time.monotonic() - began
     with clock.measure("figures"):
         ious = {view.name: view_iou(field, grid, view) for view in found.views}
         hull_grid = GridField(run.hull, HULL_GRID)
@@ -109,7 +109,7 @@ def fit(
         "agreement": found.shares,
         "skipped": found.skipped,
         "seconds_to_mesh": round(seconds_to_mesh, 2),
-        "timings_s": clock.seconds,
+        "timings_s": {part: round(spent_ms / 1000, 2) for part, spent_ms in clock.timings_ms.items()},
         "config": asdict(config),
     }
     write_json(result, folder / "result.json")
@@ -190,17 +190,3 @@ def _write_views(
 
 def _summary(ious: list[float]) -> dict[str, float] | None:
     return {"mean": float(np.mean(ious)), "min": min(ious)} if ious else None
-
-
-class _Clock:
-    """Seconds spent per part of the work."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.seconds[part] = round(time.monotonic() - started, 2)

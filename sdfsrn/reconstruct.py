@@ -2,9 +2,7 @@
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from sdfsrn.rendering import Sdf
 from sdfsrn.rendering.grids import GridField
 from sdfsrn.rendering.silhouettes import CHUNK, evaluate, soft_silhouette
 from sdfsrn.rendering.views import Camera, Surface, minimum_picture, share_views, surface_picture
+from sdfsrn.stopwatch import Stopwatch
 from sdfsrn.threads import undivided_operations
 
 MESH_RESOLUTION = 128
@@ -395,7 +394,7 @@ class Reconstructor:
         camera: Camera,
         config: ReconstructionConfig,
         folder: Path,
-        clock: "Stopwatch",
+        clock: Stopwatch,
         progress: Progress,
     ) -> None:
         with_surface = {"depth", "normals"} & set(config.outputs)
@@ -513,18 +512,3 @@ def _contact_sheet(pictures: list[np.ndarray], columns: int = 6, gap: int = 4) -
         place = (gap + i % columns * (side + gap), gap + i // columns * (side + gap))
         sheet.paste(picture.resize((side, side), Image.Resampling.BOX), place)
     return sheet
-
-
-class Stopwatch:
-    """Milliseconds spent per part of the work."""
-
-    def __init__(self) -> None:
-        self.timings_ms: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Add the time of the block to `part`."""
-        started = time.perf_counter()
-        yield
-        spent = (time.perf_counter() - started) * 1000
-        self.timings_ms[part] = round(self.timings_ms.get(part, 0.0) + spent, 2)
